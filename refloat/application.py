@@ -1,0 +1,96 @@
+"""The `Application` document: what is protected and recovered as one, and how its pods are brought to rest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from refloat.duration import Duration
+
+API_VERSION = "refloat/v1"
+LABEL_PREFIX = "refloat.io"
+"""Prefix of every label and annotation refloat writes."""
+RUN_LABEL = f"{LABEL_PREFIX}/run"
+"""Label of everything a run creates: the run's id."""
+APPLICATION_LABEL = f"{LABEL_PREFIX}/application"
+MAX_HOOK = timedelta(minutes=10)
+
+
+class Document(BaseModel):
+    """Base of everything a person writes: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ObjectRule(Document):
+    """Chooses objects by kind and name; both are shell patterns, and kind may carry its group (``Deployment.apps``)."""
+
+    kind: str = "*"
+    name: str = "*"
+
+    def matches(self, kind: str, name: str) -> bool:
+        """Whether an object of this kind (``Deployment.apps``, ``Pod``) and name is meant."""
+        bare = kind.partition(".")[0]
+        return (fnmatchcase(kind, self.kind) or fnmatchcase(bare, self.kind)) and fnmatchcase(name, self.name)
+
+
+class Member(Document):
+    """One rule of membership: the objects of a namespace that a label selector, includes and excludes choose.
+
+    ``include`` empty means every kind. What the chosen objects refer to (claims, Secrets, …) belongs as well,
+    unless an exclude names it.
+    """
+
+    namespace: str = Field(min_length=1)
+    selector: str = Field(default="", description="Kubernetes label selector, for example app=pg,tier!=cache.")
+    include: tuple[ObjectRule, ...] = ()
+    exclude: tuple[ObjectRule, ...] = ()
+
+
+class HookCommand(Document):
+    """A command run in a container; it has no shell of its own unless it names one."""
+
+    command: tuple[str, ...] = Field(min_length=1)
+    timeout: Duration = Field(default=timedelta(seconds=30), description="Hard limit; at most 10m.")
+    on_error: Literal["fail", "continue"] = "fail"
+
+    @field_validator("timeout")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= MAX_HOOK:
+            raise ValueError("a hook's timeout is more than 0 and at most 10m")
+        return value
+
+
+class Hook(Document):
+    """Commands before and after the cut, in the pods that ``selector`` chooses among the application's."""
+
+    namespace: str | None = Field(default=None, description="Default: every namespace of the application.")
+    selector: str = ""
+    container: str | None = Field(default=None, description="Default: the pod's first container.")
+    pre: HookCommand | None = None
+    post: HookCommand | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Hook:
+        if self.pre is None and self.post is None:
+            raise ValueError("a hook needs pre, post or both")
+        return self
+
+
+class Application(Document):
+    """What is protected as one unit. Names are DNS labels, as Kubernetes' own."""
+
+    api_version: Literal["refloat/v1"] = Field(default=API_VERSION, alias="apiVersion")
+    kind: Literal["Application"] = "Application"
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    members: tuple[Member, ...] = Field(min_length=1)
+    hooks: tuple[Hook, ...] = ()
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces of all members, in order, each once."""
+        return tuple(dict.fromkeys(member.namespace for member in self.members))
