@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from refloat.duration import Duration
 
-API_VERSION = "refloat/v1"
 LABEL_PREFIX = "refloat.io"
 """Prefix of every label and annotation refloat writes."""
 RUN_LABEL = f"{LABEL_PREFIX}/run"
@@ -84,7 +83,7 @@ class Hook(Document):
 class Application(Document):
     """What is protected as one unit. Names are DNS labels, as Kubernetes' own."""
 
-    api_version: Literal["refloat/v1"] = Field(default=API_VERSION, alias="apiVersion")
+    api_version: Literal["refloat/v1"] = Field(default="refloat/v1", alias="apiVersion")
     kind: Literal["Application"] = "Application"
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     members: tuple[Member, ...] = Field(min_length=1)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from refloat.recovery_point import ObjectRef, Value
+
+
+class Objective(Value):
+    """What a recovery is asked for: one point, the newest not later than a time, or (both None) the latest."""
+
+    point: str | None = Field(default=None, description="A recovery point's id, or its first digits.")
+    at: AwareDatetime | None = None
 
 
 class Mappings(Value):
@@ -75,7 +82,8 @@ class RecoveryPlan(Value):
 
     def count(self, action: str) -> int:
         """How many objects and volumes meet this action."""
-        return sum(step.action == action for step in (*self.objects, *self.volumes))
+        objects = sum(step.action == action for step in self.objects)
+        return objects + sum(step.action == action for step in self.volumes)
 
     def as_json(self) -> dict[str, Any]:
         """The plan with its digest, for scripts."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from refloat.application import API_VERSION, Document, ObjectRule
+from refloat.application import Document, ObjectRule
 from refloat.duration import Duration
 from refloat.recovery_point import Consistency
 
@@ -71,7 +71,7 @@ class DeclaredException(ObjectRule):
 class ProtectionPolicy(Document):
     """How one application is protected."""
 
-    api_version: Literal["refloat/v1"] = Field(default=API_VERSION, alias="apiVersion")
+    api_version: Literal["refloat/v1"] = Field(default="refloat/v1", alias="apiVersion")
     kind: Literal["ProtectionPolicy"] = "ProtectionPolicy"
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     application: str | None = Field(default=None, description="Name of the Application it is for; default: any.")

@@ -46,7 +46,11 @@ class ObjectRef(Value):
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind.partition('.')[0]} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+        return (
+            f"{self.kind.partition('.')[0]} {self.namespace}/{self.name}"
+            if self.namespace
+            else f"{self.kind} {self.name}"
+        )
 
 
 class ObjectCopy(Value):
