@@ -249,9 +249,7 @@ class NotReady(ClusterError):
     """Something did not become ready within its time; the message names it and why."""
 
     code = "NOT-READY"
-    default_guidance = (
-        "Look at the object named above (kubectl describe) and run again: what is done is not done twice."
-    )
+    default_guidance = "Look at the object named above (kubectl describe), then run again: nothing is done twice."
     retry = Retry.LATER
 
 

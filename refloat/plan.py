@@ -1,4 +1,4 @@
-"""`RecoveryPlan`: everything a recovery would create, change and leave alone, and what blocks it; it *is* the dry run."""
+"""`RecoveryPlan`: what a recovery would create and leave alone, and what blocks it; it *is* the dry run."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Value(BaseModel):
 
 
 class ObjectRef(Value):
-    """One Kubernetes object by name; ``kind`` carries its group (``Deployment.apps``), ``namespace`` "" if it has none."""
+    """One Kubernetes object by name; ``kind`` carries its group (``Deployment.apps``)."""
 
     kind: str
     namespace: str = ""

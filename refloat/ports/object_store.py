@@ -49,7 +49,7 @@ class ObjectStore(Protocol):
         ...
 
     def capabilities(self) -> ObjectStoreCapabilities:
-        """What the store can do; may probe it once (writing and removing one object under ``.refloat-probe``-like keys)."""
+        """What the store can do; may probe it once (writing and removing one object under ``refloat/probe/``)."""
         ...
 
     def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:

@@ -84,7 +84,7 @@ class VolumeSnapshotter(Protocol):
         ...
 
     def expose(self, snapshot: VolumeSnapshot, *, run: str, labels: Mapping[str, str]) -> Exposure:
-        """Bind the snapshot's content into refloat's namespace as a claim a mover can mount; the source is not touched."""
+        """Bind the content into refloat's namespace as a claim a mover can mount; the source is not touched."""
         ...
 
     def changes(self, base: VolumeSnapshot, target: VolumeSnapshot) -> Sequence[tuple[int, int]]:

@@ -1,0 +1,45 @@
+# The only doors of the house: make setup demo test lint e2e bench (and constraints, clean for maintainers).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint e2e bench constraints clean
+
+help: ## show these doors
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(SETUP) ## make .venv with everything refloat, its tests and its demo need
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "refloat needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+	@echo "refloat: setting up .venv (once, a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[controller,practice,dev]'
+	@$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@
+
+demo: setup ## protect, destroy, recover and compare a small application; needs no cluster and no cloud
+	@$(BIN)/refloat demo
+
+test: setup ## every fast test, on this machine alone
+	@$(BIN)/python -m tests.tools.restic || true
+	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+
+lint: setup ## ruff and mypy --strict
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+e2e: setup ## the straight line on real clusters; needs the environment tests/e2e/README.md names
+	@$(BIN)/python -m pytest tests/e2e -x --timeout=1200
+
+bench: setup ## refloat beside its peers, in the same run
+	@$(BIN)/python -m benchmarks
+
+constraints: ## resolve the newest versions that pyproject.toml allows into constraints.txt
+	@rm -rf build/resolve && $(PYTHON) -m venv build/resolve
+	@build/resolve/bin/pip install --quiet --upgrade pip
+	@build/resolve/bin/pip install --quiet --editable '.[controller,practice,gcs,azure,dev]'
+	@{ head -1 constraints.txt; build/resolve/bin/pip freeze --exclude-editable; } > build/constraints.txt && mv build/constraints.txt constraints.txt
+
+clean: ## forget the environment and what was built
+	@rm -rf $(VENV) .tools build demo *.egg-info
