@@ -1,0 +1,163 @@
+"""Step *preflight*: proof, before anything is touched, that the run can succeed; red means nothing is frozen or cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blocks.handles import open_cluster, open_or_init_vault, open_store
+from kube.cluster import Cluster
+from kube.home import HOME
+from kube.hooks import plan_hooks
+from kube.rights import Right, missing_rights
+from providers.snapshotters.csi import open_snapshotter
+from refloat.application import Application
+from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
+from refloat.inventory import Inventory
+from refloat.policy import ProtectionPolicy
+from refloat.recovery_point import Consistency
+from refloat.target import ClusterRef
+from tasks.step import note, step, warn
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """A green preflight: how volumes will be cut, and the best label the point can carry."""
+
+    group: bool
+    label: Consistency
+    is_vault_new: bool
+
+
+@step("preflight")
+def preflight(application: Application, inventory: Inventory, policy: ProtectionPolicy, cluster: ClusterRef) -> Cleared:
+    """Check rights, claims, snapshot classes, hooks, and the vault; create the vault where there is none.
+
+    All checks run, the vault's last; the first failure is raised and carries the others as notes.
+
+    Raises:
+        RefloatError: The class that names what is red (``Forbidden``, ``NotReady``, ``Unsupported``, ``WrongKey``, …).
+    """
+    target = open_cluster(cluster)
+    group = False
+
+    def snapshots() -> str:
+        nonlocal group
+        group, text = check_snapshots(target, inventory, policy)
+        return text
+
+    run_checks(
+        {
+            "policy": lambda: check_policy(application, policy),
+            "claims": lambda: check_claims(inventory),
+            "rights": lambda: check_rights(target, application, inventory),
+            "hooks": lambda: f"{len(plan_hooks(application, inventory))} hooks",
+            "snapshots": snapshots,
+            "store": lambda: check_store(target, policy),
+        }
+    )
+    vault, created = open_or_init_vault(policy.vault, target)
+    note("preflight", f"vault {policy.vault.url} {'created, encrypted' if created else 'opened, encrypted'}")
+    vault.close()
+    return Cleared(group, label_of(inventory, group=group), created)
+
+
+def run_checks(checks: dict[str, Callable[[], str]]) -> None:
+    """Run every check; tell each result; raise the first failure with the others as notes."""
+    failures: list[RefloatError] = []
+    for name, check in checks.items():
+        try:
+            note("preflight", f"{name}: {check()}")
+        except RefloatError as red:
+            warn("preflight", f"{name}: {red.message}")
+            failures.append(red)
+    if failures:
+        for other in failures[1:]:
+            failures[0].add_note(f"also red: {other.code}: {other.message}")
+        raise failures[0]
+
+
+def check_policy(application: Application, policy: ProtectionPolicy) -> str:
+    """The policy is meant for this application."""
+    if policy.application not in (None, application.name):
+        raise ConfigError(f"policy {policy.name} is for application {policy.application}, not {application.name}")
+    return f"RPO {policy.objectives.rpo}, RTO {policy.objectives.rto}"
+
+
+def check_claims(inventory: Inventory) -> str:
+    """Every claim is bound to a CSI volume with a file system."""
+    for volume in inventory.volumes:
+        if volume.phase != "Bound":
+            raise NotReady(
+                f"claim {volume.name} is {volume.phase}, not Bound: there is nothing to protect in it yet",
+                guidance="Wait until a pod uses the claim, or exclude it from the application.",
+                claim=volume.name,
+            )
+        if volume.mode != "Filesystem":
+            raise Unsupported(f"claim {volume.name} is a raw {volume.mode} volume; only file systems are protected")
+        if not volume.handle:
+            raise Unsupported(f"claim {volume.name} lies on {volume.driver}, which is no CSI driver: it cannot be cut")
+    return f"{len(inventory.volumes)} bound"
+
+
+def check_rights(cluster: Cluster, application: Application, inventory: Inventory) -> str:
+    """The identity in use may do everything the run will ask for."""
+    needed = needed_rights(application, inventory)
+    missing = missing_rights(cluster, needed)
+    if missing:
+        raise Forbidden("these rights are missing: " + "; ".join(str(right) for right in missing))
+    return f"{len(needed)} held"
+
+
+def needed_rights(application: Application, inventory: Inventory) -> list[Right]:
+    """What protecting this inventory asks of the API server."""
+    snapshot, content = "VolumeSnapshot.snapshot.storage.k8s.io", "VolumeSnapshotContent.snapshot.storage.k8s.io"
+    rights: list[Right] = []
+    if inventory.volumes:
+        rights += [Right(verb, snapshot, home) for verb in ("create", "get", "list", "delete") for home in (HOME,)]
+        rights += [Right(verb, content) for verb in ("create", "get", "list", "delete")]
+        for kind in ("PersistentVolumeClaim", "Secret", "Job.batch"):
+            rights += [Right(verb, kind, HOME) for verb in ("create", "get", "delete")]
+        rights += [Right("get", "Pod", HOME, subresource="log"), Right("list", "Pod", HOME)]
+        for namespace in sorted({volume.namespace for volume in inventory.volumes}):
+            rights += [Right(verb, snapshot, namespace) for verb in ("create", "get", "list", "delete")]
+    for namespace in sorted({hook.pod.namespace for hook in plan_hooks(application, inventory)}):
+        rights.append(Right("create", "Pod", namespace, subresource="exec"))
+    return rights
+
+
+def check_snapshots(cluster: Cluster, inventory: Inventory, policy: ProtectionPolicy) -> tuple[bool, str]:
+    """Snapshot classes exist, and the label they allow is one the policy accepts; returns whether a group is cut."""
+    if not inventory.volumes:
+        return False, "no volumes"
+    found = open_snapshotter(cluster).capabilities(inventory.volumes)
+    group = found.group and len(inventory.volumes) > 1
+    label = label_of(inventory, group=group)
+    if label < policy.accept:
+        raise ConsistencyTooLow(
+            f"{len(inventory.volumes)} volumes cannot be cut at one instant (no group snapshot class for all of them); "
+            f"the point would be {label.value}, the policy accepts {policy.accept.value} at least"
+        )
+    return group, f"class {found.group_class if group else found.snapshot_class}, {'group' if group else 'each volume'}"
+
+
+def label_of(inventory: Inventory, *, group: bool) -> Consistency:
+    """The best label without a proven hold: one instant is crash-consistent, several are nothing."""
+    return Consistency.CRASH if group or len(inventory.volumes) <= 1 else Consistency.INCONSISTENT
+
+
+def check_store(cluster: Cluster, policy: ProtectionPolicy) -> str:
+    """The store can be reached from here, takes conditional writes, and movers will reach it too."""
+    store = open_store(policy.vault.url)
+    try:
+        found = store.capabilities()
+        if found.is_local and not cluster.is_practice_range:
+            raise ConfigError(
+                f"{policy.vault.url} is a folder of this machine: movers in the cluster cannot reach it",
+                guidance="Give an object store, for example --vault s3://bucket/prefix.",
+            )
+        if not found.conditional_create:
+            raise Unsupported(f"{policy.vault.url} ignores conditional writes: two runs could overwrite each other")
+    finally:
+        store.close()
+    return "reachable"
