@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -44,7 +46,8 @@ class VolumeStep(Value):
     namespace: str
     claim: str
     action: Literal["hydrate", "keep", "conflict"]
-    source_path: str
+    manifest_path: str = Field(description="Path of the claim's manifest inside the point's tree.")
+    source_path: str = Field(description="Path of the data inside the point's tree.")
     tree: str
     storage_class: str | None
     requested_bytes: int
@@ -88,3 +91,11 @@ class RecoveryPlan(Value):
     def as_json(self) -> dict[str, Any]:
         """The plan with its digest, for scripts."""
         return {**self.model_dump(mode="json"), "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and the manifests it refers to, by path inside the point. Holds Secret data: never log it."""
+
+    plan: RecoveryPlan
+    manifests: Mapping[str, bytes] = field(repr=False)

@@ -123,6 +123,12 @@ class RecoveryPoint(Value):
         return sum(volume.data_bytes for volume in self.volumes)
 
 
+def tree_of(point: RecoveryPoint | None, volume: str) -> str | None:
+    """The tree of ``namespace/claim`` in the point; None without a point or without that volume."""
+    found = (copy.tree for copy in (point.volumes if point else ()) if f"{copy.namespace}/{copy.claim}" == volume)
+    return next(found, None)
+
+
 class CataloguedPoint(Value):
     """A recovery point as the vault lists it: its facts and the snapshot record that makes it reachable."""
 

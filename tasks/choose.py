@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blocks.handles import open_cluster, open_existing_vault
+from vault.catalogue import points
+
 from refloat.errors import NoEligibleRecoveryPoint
 from refloat.plan import Objective
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
 from tasks.step import note, step
-from vault.catalogue import points
 
 
 @step("choose", retries=2)

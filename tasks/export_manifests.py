@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kube.sanitise import is_exported, manifest_bytes, manifest_path
+
 from refloat.export import Export
 from refloat.inventory import Inventory
 from refloat.recovery_point import ObjectCopy

@@ -7,6 +7,7 @@ from datetime import timedelta
 from blocks.handles import open_cluster
 from kube.snapshots import wait_cut
 from providers.snapshotters.csi import open_snapshotter
+
 from refloat.application import APPLICATION_LABEL
 from refloat.inventory import Inventory
 from refloat.ports.volume_snapshotter import VolumeSnapshot
@@ -18,9 +19,7 @@ CUT_LIMIT = timedelta(seconds=60)
 
 
 @step("group snapshot")
-def group_snapshot(
-    inventory: Inventory, cluster: ClusterRef, *, run: str, group: bool
-) -> tuple[VolumeSnapshot, ...]:
+def group_snapshot(inventory: Inventory, cluster: ClusterRef, *, run: str, group: bool) -> tuple[VolumeSnapshot, ...]:
     """Cut every volume: at one instant as a group, else in parallel with each cut time kept.
 
     Raises:

@@ -6,8 +6,9 @@ from blocks.handles import mover_image, mover_secrets, open_cluster
 from kube.handover import hydrate_claim
 from kube.jobs import run_mover
 from kube.rewriting import rewrite
+
 from refloat.application import APPLICATION_LABEL
-from refloat.plan import RecoveryPlan, VolumeStep
+from refloat.plan import Planned, VolumeStep
 from refloat.policy import VaultLocation
 from refloat.target import ClusterRef
 from refloat.transfer import MoverResult, MoverSpec
@@ -17,8 +18,7 @@ from tasks.step import MOVER_LIMIT, moved, note, step
 @step("hydrate", retries=1)
 def hydrate(
     volume: VolumeStep,
-    plan: RecoveryPlan,
-    manifest: bytes,
+    planned: Planned,
     location: VaultLocation,
     cluster: ClusterRef,
     *,
@@ -32,7 +32,7 @@ def hydrate(
         ObjectExists: A claim of that name exists and is not this recovery's.
         RefloatError: What the mover reported, as its own class.
     """
-    target = open_cluster(cluster)
+    target, plan = open_cluster(cluster), planned.plan
     labels = {APPLICATION_LABEL: plan.application}
     name = f"{volume.namespace}/{volume.claim}"
     spec = MoverSpec(action="extract", run=run, volume=name, vault_url=location.url, tree=volume.tree)
@@ -55,7 +55,7 @@ def hydrate(
         target,
         point_id=plan.point_id,
         target_namespace=volume.namespace,
-        claim_manifest=rewrite(manifest, plan.mappings),
+        claim_manifest=rewrite(planned.manifests[volume.manifest_path], plan.mappings),
         storage_class=volume.storage_class,
         requested_bytes=volume.requested_bytes,
         data_bytes=volume.data_bytes,

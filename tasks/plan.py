@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from blocks.handles import open_cluster, open_existing_vault
 from kube.planning import make_plan
+from vault.catalogue import manifests as manifests_of
+
 from refloat.errors import PlanBlocked
-from refloat.plan import Mappings, RecoveryPlan
+from refloat.plan import Mappings, Planned, RecoveryPlan
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
 from tasks.step import note, step, warn
-from vault.catalogue import manifests as manifests_of
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A plan and the manifests it refers to. Holds Secret data: never log it."""
-
-    plan: RecoveryPlan
-    manifests: Mapping[str, bytes] = field(repr=False)
 
 
 @step("plan", retries=2)
@@ -40,12 +30,17 @@ def plan(chosen: CataloguedPoint, mappings: Mappings, location: VaultLocation, c
     return Planned(made, manifests)
 
 
-def refuse_blocked(made: RecoveryPlan) -> None:
-    """Stop here when the plan cannot be carried out.
+def refuse_blocked(made: RecoveryPlan, approved_digest: str | None = None) -> None:
+    """Stop here when the plan cannot be carried out, or is not the one that was approved.
 
     Raises:
         PlanBlocked: With every blocker and what to do about it.
     """
+    if approved_digest is not None and approved_digest != made.digest:
+        raise PlanBlocked(
+            "the target changed after the plan was shown; nothing was created",
+            guidance="Run again, look at the new plan and approve it.",
+        )
     if made.blockers:
         lines = "".join(f"\n  {b.subject}: {b.reason}; {b.do}" for b in made.blockers)
         raise PlanBlocked(f"{len(made.blockers)} blockers, nothing was created:{lines}")

@@ -11,6 +11,7 @@ from kube.home import HOME
 from kube.hooks import plan_hooks
 from kube.rights import Right, missing_rights
 from providers.snapshotters.csi import open_snapshotter
+
 from refloat.application import Application
 from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
 from refloat.inventory import Inventory

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from blocks.handles import open_cluster, open_existing_vault
+from vault.catalogue import seal as seal_in
+
 from refloat import __version__
 from refloat.clock import now
 from refloat.errors import IntegrityError
@@ -16,7 +18,6 @@ from refloat.policy import ProtectionPolicy
 from refloat.recovery_point import CataloguedPoint, Consistency, HookRecord, RecoveryPoint, VolumeCopy, new_id
 from refloat.target import ClusterRef
 from tasks.step import note, step
-from vault.catalogue import seal as seal_in
 
 
 @dataclass(frozen=True)

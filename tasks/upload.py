@@ -8,6 +8,7 @@ from blocks.handles import mover_image, mover_secrets, open_cluster
 from kube.jobs import run_mover
 from kube.snapshots import wait_ready
 from providers.snapshotters.csi import open_snapshotter
+
 from refloat.application import APPLICATION_LABEL
 from refloat.policy import VaultLocation
 from refloat.ports.volume_snapshotter import VolumeSnapshot
@@ -46,9 +47,7 @@ def upload(
     try:
         result = run_mover(
             target,
-            MoverSpec(
-                action="archive", run=run, volume=snapshot.volume.name, vault_url=location.url, parent=parent
-            ),
+            MoverSpec(action="archive", run=run, volume=snapshot.volume.name, vault_url=location.url, parent=parent),
             claim=exposure.claim,
             image=mover_image(),
             secret_env=mover_secrets(location, target),

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from blocks.handles import open_cluster, open_existing_vault
+from vault.verify import verify as verify_in
+
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
 from tasks.step import note, step
-from vault.verify import verify as verify_in
 
 
 @step("verify", retries=2)
 def verify(
-    sealed: CataloguedPoint, location: VaultLocation, cluster: ClusterRef, *, level: Literal["sample", "full"] = "sample"
+    sealed: CataloguedPoint,
+    location: VaultLocation,
+    cluster: ClusterRef,
+    *,
+    level: Literal["sample", "full"] = "sample",
 ) -> str:
     """Read back descriptor, manifests, trees, and a sample of the data or all of it; returns what was read.
 

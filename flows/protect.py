@@ -1,0 +1,76 @@
+"""Flow *protect*: an application → one sealed recovery point. The order of steps, nothing else."""
+
+from __future__ import annotations
+
+from blocks.documents import application_of, policy_of
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.cleaning import cleaned
+from flows.story import telling_prefect
+from refloat.application import Application
+from refloat.clock import now
+from refloat.policy import ProtectionPolicy
+from refloat.recovery_point import new_id, tree_of
+from refloat.report import ProtectReport, protect_report
+from refloat.target import ClusterRef
+from tasks.discover import discover
+from tasks.export_manifests import export_manifests
+from tasks.group_snapshot import group_snapshot
+from tasks.lock import locked
+from tasks.preflight import preflight
+from tasks.quiesce import quiesce
+from tasks.recheck import recheck
+from tasks.report import report_protect
+from tasks.seal import Facts, seal
+from tasks.upload import upload
+from tasks.verify import verify
+
+SIDE_BY_SIDE = 8
+"""Movers at once; the cluster's own scheduler places them."""
+
+
+@flow(
+    name="protect",
+    flow_run_name="protect {application.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def protect(
+    application: Application | str,
+    policy: ProtectionPolicy | str,
+    cluster: ClusterRef = ClusterRef(),
+    run: str | None = None,
+) -> ProtectReport:
+    """Protect one application: discover, preflight, export, quiesce, cut, upload, seal, verify, sweep, report.
+
+    Args:
+        application: The Application document, or the name of a block that holds it.
+        policy: The ProtectionPolicy document, or the name of a block that holds it.
+        cluster: Where the application runs.
+        run: The run's id; a new one when omitted.
+
+    Raises:
+        RefloatError: The step that failed names it; what the run created is gone, and nothing was sealed unless
+            the failure is the verification's.
+    """
+    app, rules, run, started = application_of(application), policy_of(policy), run or new_id(), now()
+    with telling_prefect() as story, cleaned(cluster, run):
+        inventory = discover(app, cluster)
+        cleared = preflight(app, inventory, rules, cluster)
+        with locked(app.name, rules.vault, cluster, run=run) as previous:
+            export = export_manifests(inventory)
+            exported = now()
+            with quiesce(app, inventory, cluster) as hold:
+                snapshots = group_snapshot(inventory, cluster, run=run, group=cleared.group)
+            warnings = recheck(app, inventory, cluster)
+            story.show_progress(f"{app.name}: bytes into the vault")
+            moving = [
+                upload.submit(s, app.name, rules.vault, cluster, run=run, parent=tree_of(previous, s.volume.name))
+                for s in snapshots
+            ]
+            copies = [each.result() for each in moving]
+            facts = Facts(run, started, exported, cleared.label, cleared.group, hold.records, warnings)
+            sealed = seal(inventory, export, copies, facts, rules, cluster)
+        verify(sealed, rules.vault, cluster)
+    return report_protect(protect_report(sealed, rules, previous, now(), story.steps))

@@ -1,0 +1,79 @@
+"""A run's story, told to Prefect: log lines, one progress artifact, and how long each step took."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+
+from refloat.clock import monotonic_seconds
+from refloat.progress import Event, listening
+from refloat.report import StepTime
+from refloat.transfer import Progress
+
+UPDATE_EVERY_SECONDS = 3.0
+
+
+class Story:
+    """Listens to one run. Only mover progress calls Prefect's API, and never inside a hold."""
+
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+        self._logger = logger
+        self._begun: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+        self._volumes: dict[str, Progress] = {}
+        self._artifact: UUID | None = None
+        self._updated = 0.0
+        self._guard = threading.Lock()
+
+    def hear(self, event: Event) -> None:
+        """One event: kept, logged, and now and then shown as progress."""
+        if event.progress is not None:
+            self._moved(event.progress)
+        elif event.kind == "started":
+            self._begun[event.step] = monotonic_seconds()
+        elif event.kind in ("finished", "failed"):
+            took = monotonic_seconds() - self._begun.get(event.step, monotonic_seconds())
+            self._took[event.step] = max(took, self._took.get(event.step, 0.0))
+        level = {"warning": logging.WARNING, "failed": logging.ERROR, "note": logging.INFO}.get(event.kind)
+        if level is not None:
+            self._logger.log(level, "%s: %s", event.step, event.text)
+
+    @property
+    def steps(self) -> tuple[StepTime, ...]:
+        """Every step that ended, with its time; of steps that run side by side, the longest."""
+        return tuple(StepTime(step=name, duration=timedelta(seconds=took)) for name, took in self._took.items())
+
+    def show_progress(self, description: str) -> None:
+        """Begin the run's progress artifact; a Prefect server that does not answer never fails a run."""
+        with suppress(Exception):
+            made = create_progress_artifact(progress=0.0, key="progress", description=description)
+            self._artifact = made if isinstance(made, UUID) else None
+
+    def _moved(self, progress: Progress) -> None:
+        with self._guard:
+            self._volumes[progress.volume] = progress
+            due = progress.is_last or monotonic_seconds() - self._updated > UPDATE_EVERY_SECONDS
+            if self._artifact is None or not due:
+                return
+            self._updated = monotonic_seconds()
+            artifact, done = self._artifact, sum(p.bytes_done for p in self._volumes.values())
+            total = sum(p.bytes_total or p.bytes_done for p in self._volumes.values())
+        try:
+            update_progress_artifact(artifact, progress=min(100.0, 100.0 * done / total) if total else 100.0)
+        except Exception:  # noqa: BLE001 - progress is courtesy; a lost server must not slow the mover again
+            self._artifact = None
+
+
+@contextmanager
+def telling_prefect() -> Iterator[Story]:
+    """Tell the present flow run's story to Prefect while the block runs."""
+    story = Story(get_run_logger())
+    with listening(story.hear):
+        yield story
