@@ -74,5 +74,5 @@ def recover(
         ]
         moved = [each.result() for each in moving]
         applied = apply(planned, cluster, run=run)
-        evidence = probe(planned, applied, cluster, timeout=ready_timeout)
+        evidence = probe(planned, cluster, run=run, timeout=ready_timeout)
     return report_recover(recover_report(run, chosen, planned.plan, applied, moved, evidence, started, story.steps))

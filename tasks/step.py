@@ -1,4 +1,4 @@
-"""How one step becomes a Prefect task: no caching, no persisted result, stated retries, and its story told as events."""
+"""How one step becomes a Prefect task: nothing cached or persisted, stated retries, its story told as events."""
 
 from __future__ import annotations
 

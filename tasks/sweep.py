@@ -12,7 +12,10 @@ from tasks.step import note, step
 
 @step("sweep")
 def sweep(cluster: ClusterRef, *, run: str | None = None, dry_run: bool = False) -> list[ObjectRef]:
-    """Remove what the run left, by label; without a run, what any dead run left. Returns what was (or would be) removed."""
+    """Remove what the run left, by label; without a run, what any dead run left.
+
+    Returns what was removed, or with ``dry_run`` what would be.
+    """
     gone = sweep_cluster(open_cluster(cluster), run=run, dry_run=dry_run)
     note("sweep", f"{len(gone)} temporary objects {'found' if dry_run else 'removed'}")
     return gone
