@@ -62,7 +62,8 @@ class Cluster:
                 CONFIG.load_incluster_config(client_configuration=configuration)
                 return cls(ApiClient(configuration), "in-cluster")
             raise ConfigError(
-                f"no usable kubeconfig: {wrong}", guidance="Give --kubeconfig or set KUBECONFIG."
+                f"no usable kubeconfig{f' at {kubeconfig}' if kubeconfig else ''}: {wrong}",
+                guidance="Give --kubeconfig or set KUBECONFIG.",
             ) from wrong
         name = context or (current or {}).get("name", "")
         known = [each["name"] for each in contexts]
