@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from blocks.handles import open_cluster, open_existing_vault
 from vault.catalogue import points
 
-from refloat.errors import NoEligibleRecoveryPoint
+from refloat.choosing import select
 from refloat.plan import Objective
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
@@ -29,24 +27,3 @@ def choose(application: str, objective: Objective, location: VaultLocation, clus
         vault.close()
     note("choose", f"{chosen.point.id} of {chosen.point.cut_at:%Y-%m-%d %H:%M:%S}Z, {chosen.point.consistency.value}")
     return chosen
-
-
-def select(known: Sequence[CataloguedPoint], application: str, objective: Objective) -> CataloguedPoint:
-    """The newest point not later than asked, or the one whose id begins as asked.
-
-    Raises:
-        NoEligibleRecoveryPoint: There is none, or several begin so.
-    """
-    if not known:
-        raise NoEligibleRecoveryPoint(f"the vault holds no recovery point of application {application}")
-    found = sorted(known, key=lambda each: each.point.cut_at)
-    if objective.point:
-        found = [each for each in found if each.point.id.startswith(objective.point)]
-        if len(found) > 1:
-            raise NoEligibleRecoveryPoint(f"{len(found)} points begin with {objective.point}; give more digits")
-    if objective.at:
-        found = [each for each in found if each.point.cut_at <= objective.at]
-    if not found:
-        wanted = objective.point or f"cut at or before {objective.at}"
-        raise NoEligibleRecoveryPoint(f"none of the {len(known)} points of {application} is {wanted}")
-    return found[-1]

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from refloat.choosing import select
 from refloat.errors import NoEligibleRecoveryPoint
 from refloat.plan import Objective
 from refloat.recovery_point import CataloguedPoint, Consistency, RecoveryPoint
-from tasks.choose import select
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
