@@ -1,0 +1,251 @@
+"""What the API server adds to and refuses in objects: defaults, finalizers, required and immutable fields.
+
+Only the defaults and rules that clients of the range can notice; unknown fields are kept, not pruned.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from practice.kinds import Object, Resource
+from practice.refusal import Refusal, invalid
+
+if TYPE_CHECKING:
+    from practice.store import Store
+
+GENERATED = "bcdfghjklmnpqrstvwxz2456789"
+"""The letters of generated names (apimachinery rand.String)."""
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+_LOOSE = re.compile(r"^[^/%]{1,253}$")
+
+
+def complete(store: Store, resource: Resource, obj: Object) -> None:
+    """Add defaults to a new object in place; 403 for a pod whose service account is missing."""
+    meta = obj["metadata"]
+    for side in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if side in meta and not meta[side]:
+            del meta[side]
+    if resource.has_status:
+        obj.pop("status", None)
+    match resource.key:
+        case "namespaces":
+            meta.setdefault("labels", {})["kubernetes.io/metadata.name"] = meta.get("name", "")
+            obj["spec"] = {"finalizers": ["kubernetes"]}
+            obj["status"] = {"phase": "Active"}
+        case "pods":
+            _complete_pod(store, meta.get("namespace", ""), obj)
+        case "secrets":
+            for name, text in (obj.pop("stringData", None) or {}).items():
+                obj.setdefault("data", {})[name] = base64.b64encode(str(text).encode()).decode()
+            obj.setdefault("type", "Opaque")
+        case "persistentvolumeclaims":
+            _complete_claim(store, obj)
+        case "persistentvolumes":
+            _finalizer(obj, "kubernetes.io/pv-protection")
+            _defaults(obj["spec"], persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+            obj["status"] = {"phase": "Pending"}
+        case "services":
+            _complete_service(store, obj)
+        case "deployments.apps" | "statefulsets.apps" | "replicasets.apps" | "daemonsets.apps":
+            _complete_workload(resource.key, obj)
+        case "jobs.batch":
+            _complete_job(obj)
+        case "storageclasses.storage.k8s.io":
+            _defaults(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+        case "customresourcedefinitions.apiextensions.k8s.io":
+            obj["status"] = _established(obj["spec"])
+
+
+def _defaults(target: Object, **values: Any) -> None:
+    for name, value in values.items():
+        target.setdefault(name, value)
+
+
+def _finalizer(obj: Object, name: str) -> None:
+    present = obj["metadata"].setdefault("finalizers", [])
+    if name not in present:
+        present.append(name)
+
+
+def _complete_template(spec: Object) -> None:
+    """Pod defaults (core/v1 PodSpec, Container)."""
+    _defaults(spec, restartPolicy="Always", dnsPolicy="ClusterFirst", schedulerName="default-scheduler")
+    _defaults(spec, terminationGracePeriodSeconds=30, securityContext={})
+    if "serviceAccountName" in spec:
+        spec.setdefault("serviceAccount", spec["serviceAccountName"])
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        _defaults(container, resources={}, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File")
+        tag = container.get("image", "").rpartition("/")[2].partition(":")[2]
+        container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") else "IfNotPresent")
+        for port in container.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+        for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
+            if probe in container:
+                _defaults(container[probe], timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
+    for volume in spec.get("volumes") or []:
+        for source, field in (("configMap", "defaultMode"), ("secret", "defaultMode"), ("projected", "defaultMode")):
+            if source in volume:
+                volume[source].setdefault(field, 0o644)
+
+
+def _complete_pod(store: Store, namespace: str, obj: Object) -> None:
+    spec = obj["spec"]
+    _defaults(spec, serviceAccountName="default")
+    _complete_template(spec)
+    _defaults(spec, enableServiceLinks=True, priority=0, preemptionPolicy="PreemptLowerPriority")
+    obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+    account = store.peek("serviceaccounts", namespace, spec["serviceAccountName"])
+    if store.peek("namespaces", None, namespace) is None:
+        return
+    if account is None:
+        who = spec["serviceAccountName"]
+        text = f'error looking up service account {namespace}/{who}: serviceaccount "{who}" not found'
+        raise Refusal(403, f'pods "{obj["metadata"].get("name", "")}" is forbidden: {text}')
+    if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
+        name = "kube-api-access-" + "".join(secrets.choice(GENERATED) for _ in range(5))
+        token = {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}
+        bundle = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
+        projected = {"sources": [token, bundle], "defaultMode": 0o644}
+        spec.setdefault("volumes", []).append({"name": name, "projected": projected})
+        for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
+            mount = {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}
+            container.setdefault("volumeMounts", []).append(mount)
+
+
+def _complete_claim(store: Store, obj: Object) -> None:
+    _finalizer(obj, "kubernetes.io/pvc-protection")
+    spec = obj["spec"]
+    _defaults(spec, volumeMode="Filesystem")
+    if "storageClassName" not in spec:
+        for known in store.list("storageclasses.storage.k8s.io"):
+            if (known["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true":
+                spec["storageClassName"] = known["metadata"]["name"]
+    source = spec.get("dataSource") or spec.get("dataSourceRef")
+    if source:
+        _defaults(spec, dataSource=dict(source), dataSourceRef=dict(source))
+    obj["status"] = {"phase": "Pending"}
+
+
+def _complete_service(store: Store, obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    _defaults(spec, type="ClusterIP", sessionAffinity="None", internalTrafficPolicy="Cluster")
+    _defaults(spec, ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
+    if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
+        taken = {one["spec"].get("clusterIP") for one in store.list("services")}
+        spec["clusterIP"] = next(f"10.96.{n // 250}.{n % 250 + 1}" for n in range(60_000) if _ip(n) not in taken)
+    if "clusterIP" in spec:
+        spec["clusterIPs"] = [spec["clusterIP"]]
+    for port in spec.get("ports") or []:
+        _defaults(port, protocol="TCP", targetPort=port.get("port"))
+    obj["status"] = {"loadBalancer": {}}
+
+
+def _ip(number: int) -> str:
+    return f"10.96.{number // 250}.{number % 250 + 1}"
+
+
+def _complete_workload(key: str, obj: Object) -> None:
+    spec = obj["spec"]
+    _complete_template(spec.get("template", {}).get("spec", {}))
+    if key != "daemonsets.apps":
+        spec.setdefault("replicas", 1)
+    if key == "deployments.apps":
+        rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
+        _defaults(spec, strategy=rolling, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    if key == "statefulsets.apps":
+        rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
+        _defaults(spec, updateStrategy=rolling, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+        kept = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+        _defaults(spec, serviceName="", persistentVolumeClaimRetentionPolicy=kept)
+        for template in spec.get("volumeClaimTemplates") or []:
+            template |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}}
+            template["spec"].setdefault("volumeMode", "Filesystem")
+    obj["status"] = {"replicas": 0} if key != "deployments.apps" else {}
+
+
+def _complete_job(obj: Object) -> None:
+    spec, uid = obj["spec"], obj["metadata"]["uid"]
+    _defaults(spec, parallelism=1, completions=1, backoffLimit=6, completionMode="NonIndexed", suspend=False)
+    _defaults(spec, manualSelector=False, podReplacementPolicy="TerminatingOrFailed")
+    if not spec["manualSelector"]:
+        spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+    name = obj["metadata"].get("name", "")
+    labels = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name}
+    labels |= {"controller-uid": uid, "job-name": name}
+    template_meta = spec["template"].setdefault("metadata", {})
+    template_meta["labels"] = {**(template_meta.get("labels") or {}), **labels}
+    policy = spec["template"]["spec"].get("restartPolicy")
+    if policy not in ("Never", "OnFailure"):
+        field = "spec.template.spec.restartPolicy"
+        text = 'Required value: valid values: "OnFailure", "Never"'
+        raise invalid("Job", "batch", name, field, text, "FieldValueRequired")
+    _complete_template(spec["template"]["spec"])
+    obj["status"] = {}
+
+
+def _established(spec: Object) -> Object:
+    conditions = [
+        {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts", "message": "no conflicts found"},
+        {"type": "Established", "status": "True", "reason": "InitialNamesAccepted", "message": "accepted"},
+    ]
+    return {"conditions": conditions, "acceptedNames": spec["names"], "storedVersions": [spec["versions"][0]["name"]]}
+
+
+_IMMUTABLE = {
+    "persistentvolumeclaims": ("storageClassName", "accessModes", "volumeMode", "dataSource", "dataSourceRef", "selector"),
+    "statefulsets.apps": ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy"),
+    "deployments.apps": ("selector",),
+    "jobs.batch": ("selector", "template", "completions"),
+    "persistentvolumes": ("csi", "hostPath", "volumeMode"),
+    "volumesnapshotcontents.snapshot.storage.k8s.io": ("source", "driver"),
+    "volumesnapshots.snapshot.storage.k8s.io": ("source",),
+}
+
+
+def validate(resource: Resource, new: Object, old: Object | None) -> None:
+    """Refuse what is malformed or changes what may not change; ``old`` is None on creation."""
+    meta, name = new["metadata"], new["metadata"].get("name", "")
+    loose = resource.group.startswith("rbac.")
+    if not name or not (_LOOSE if loose else _NAME).match(name):
+        text = "Required value: name or generateName is required" if not name else f'Invalid value: "{name}"'
+        raise invalid(resource.kind, resource.group, name, "metadata.name", text)
+    for label, value in (meta.get("labels") or {}).items():
+        if not isinstance(value, str) or not re.match(r"^([A-Za-z0-9][\w.-]{0,61}[A-Za-z0-9]|[A-Za-z0-9])?$", value):
+            raise invalid(resource.kind, resource.group, name, "metadata.labels", f'Invalid value: "{value}" of {label}')
+    spec = new.get("spec") or {}
+    if "template" in spec and resource.group in ("apps", "batch"):
+        _validate_template(resource, name, spec)
+    if resource.key == "pods" and not spec.get("containers"):
+        raise invalid("Pod", "", name, "spec.containers", "Required value", "FieldValueRequired")
+    if old is None:
+        return
+    if "deletionTimestamp" in meta:
+        added = set(meta.get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
+        if added:
+            text = f"Forbidden: no new finalizers can be added if the object is being deleted, found: {sorted(added)}"
+            raise invalid(resource.kind, resource.group, name, "metadata.finalizers", text, "FieldValueForbidden")
+    before = old.get("spec") or {}
+    for field in _IMMUTABLE.get(resource.key, ()):
+        if before.get(field) != spec.get(field) and not (resource.is_custom and field == "source" and not before):
+            raise invalid(resource.kind, resource.group, name, f"spec.{field}", "Invalid value: field is immutable")
+    if resource.key == "persistentvolumeclaims" and before.get("volumeName") not in (None, "", spec.get("volumeName")):
+        raise invalid("PersistentVolumeClaim", "", name, "spec", "Forbidden: spec is immutable after creation")
+    if resource.key in ("secrets", "configmaps") and old.get("immutable") and new.get("data") != old.get("data"):
+        raise invalid(resource.kind, "", name, "data", "Forbidden: field is immutable when `immutable` is set")
+
+
+def _validate_template(resource: Resource, name: str, spec: Object) -> None:
+    if not (spec["template"].get("spec") or {}).get("containers"):
+        raise invalid(resource.kind, resource.group, name, "spec.template.spec.containers", "Required value")
+    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    if resource.group == "apps" and not spec.get("selector"):
+        raise invalid(resource.kind, resource.group, name, "spec.selector", "Required value", "FieldValueRequired")
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        text = "Invalid value: `selector` does not match template `labels`"
+        raise invalid(resource.kind, resource.group, name, "spec.template.metadata.labels", text)

@@ -1,0 +1,182 @@
+"""Containers without a container: volumes as folders, and commands whose paths point into them.
+
+There is no chroot. Wherever a word of a command, an environment value or the working directory begins with a mount
+path, the path is replaced by the folder on this machine; read-only mounts are not enforced. Any image is "there".
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from practice.kinds import Object
+from practice.store import Store
+from practice.volumes import Volumes
+
+_CODE = Path(__file__).resolve().parents[1]
+_WAITS = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done")
+"""What runs for a container without a command: images are not pulled, so their entry point is unknown."""
+
+
+class NotYet(Exception):
+    """A container cannot start for now; ``reason`` is the waiting reason the kubelet would show."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container ready to run: where its paths are on this machine, its environment and command."""
+
+    name: str
+    mounts: tuple[tuple[str, Path], ...]
+    env: dict[str, str]
+    command: tuple[str, ...]
+    folder: Path
+    termination: Path
+    log: Path
+
+    def rewrite(self, text: str) -> str:
+        """The text with every mount path in it replaced by its folder; longest mounts first."""
+        for mount, folder in self.mounts:
+            text = re.sub(rf"(?<![\w./-]){re.escape(mount)}(?![\w.-])", lambda _m, to=str(folder): to, text)  # type: ignore[misc]
+        return text
+
+    def argv(self, command: list[str] | tuple[str, ...]) -> list[str]:
+        """A command as it runs here; Python is the interpreter of the range."""
+        words = [self.rewrite(word) for word in command]
+        if Path(words[0]).name in ("python", "python3"):
+            words[0] = sys.executable
+        return words
+
+
+class Pods:
+    """Prepares containers of pods below ``root``/pods."""
+
+    def __init__(self, store: Store, volumes: Volumes, root: Path) -> None:
+        self._store, self._volumes, self._root = store, volumes, root / "pods"
+
+    def folder(self, pod: Object) -> Path:
+        """The pod's own folder."""
+        return self._root / str(pod["metadata"]["uid"])
+
+    def log(self, pod: Object, container: str) -> Path:
+        """Where the container's output goes."""
+        return self.folder(pod) / f"{container}.log"
+
+    def container(self, pod: Object, spec: Object) -> Container:
+        """Make one container of the pod ready.
+
+        Raises:
+            NotYet: A Secret, ConfigMap, claim or image it needs is not there.
+        """
+        image = spec.get("image", "")
+        if image.rpartition(":")[2] == "missing":
+            raise NotYet("ErrImagePull", f'failed to pull image "{image}": not found')
+        home = self.folder(pod)
+        (home / "termination").mkdir(parents=True, exist_ok=True)
+        mounts: list[tuple[str, Path]] = []
+        sources = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
+        for mount in spec.get("volumeMounts") or []:
+            folder = self._volume(pod, sources[mount["name"]])
+            if mount.get("subPath"):
+                folder = folder / mount["subPath"]
+                if not folder.exists():
+                    folder.mkdir(parents=True)
+            mounts.append((mount["mountPath"].rstrip("/"), folder))
+        termination = home / "termination" / spec["name"]
+        termination.write_bytes(b"")
+        mounts.append((spec.get("terminationMessagePath", "/dev/termination-log"), termination))
+        mounts.sort(key=lambda pair: -len(pair[0]))
+        bare = Container(spec["name"], tuple(mounts), {}, (), home, termination, self.log(pod, spec["name"]))
+        env = self._environment(pod, spec, bare)
+        words = [*(spec.get("command") or []), *(spec.get("args") or [])] if spec.get("command") else list(_WAITS)
+        command = tuple(re.sub(r"\$\((\w+)\)", lambda m: env.get(m[1], m[0]), word) for word in words)
+        folder = Path(bare.rewrite(spec["workingDir"])) if spec.get("workingDir") else home
+        folder = folder if folder.is_dir() else home
+        return Container(bare.name, bare.mounts, env, command, folder, termination, bare.log)
+
+    def _environment(self, pod: Object, spec: Object, container: Container) -> dict[str, str]:
+        namespace, meta = pod["metadata"]["namespace"], pod["metadata"]
+        env = {"PATH": os.environ.get("PATH", os.defpath), "HOSTNAME": meta["name"], "HOME": str(container.folder)}
+        env |= {"LANG": os.environ.get("LANG", "C.UTF-8"), "PYTHONPATH": str(_CODE), "PYTHONUNBUFFERED": "1"}
+        temporary = [str(folder) for mount, folder in container.mounts if mount == "/tmp"]
+        env |= {"TMPDIR": temporary[0]} if temporary else {}
+        given: dict[str, str] = {}
+        for source in spec.get("envFrom") or []:
+            for kind, field in (("configmaps", "configMapRef"), ("secrets", "secretRef")):
+                if field in source:
+                    found = self._data(kind, namespace, source[field]) or {}
+                    given |= {source.get("prefix", "") + key: value.decode() for key, value in found.items()}
+        for entry in spec.get("env") or []:
+            value = self._value(pod, namespace, entry)
+            if value is not None:
+                given[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda m: given.get(m[1], m[0]), value)
+        return env | {name: container.rewrite(value) for name, value in given.items()}
+
+    def _value(self, pod: Object, namespace: str, entry: Object) -> str | None:
+        source = entry.get("valueFrom")
+        if not source:
+            return str(entry.get("value") or "")
+        if "fieldRef" in source:
+            value: object = pod | {"status": {"podIP": "127.0.0.1", "hostIP": "127.0.0.1"}}
+            for part in source["fieldRef"]["fieldPath"].split("."):
+                value = value.get(part, "") if isinstance(value, dict) else ""
+            return str(value)
+        for kind, field in (("configmaps", "configMapKeyRef"), ("secrets", "secretKeyRef")):
+            if field in source:
+                reference = source[field]
+                found = (self._data(kind, namespace, reference) or {}).get(reference["key"])
+                if found is None and not reference.get("optional"):
+                    text = f"couldn't find key {reference['key']} in {kind[:-1]} {namespace}/{reference['name']}"
+                    raise NotYet("CreateContainerConfigError", text)
+                return None if found is None else found.decode()
+        return None
+
+    def _data(self, kind: str, namespace: str, reference: Object) -> dict[str, bytes] | None:
+        name = reference.get("name") or reference.get("secretName", "")
+        found = self._store.peek(kind, namespace, name)
+        if found is None:
+            if reference.get("optional"):
+                return None
+            raise NotYet("CreateContainerConfigError", f'{kind[:-1]} "{name}" not found')
+        if kind == "secrets":
+            return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
+        return {key: str(value).encode() for key, value in (found.get("data") or {}).items()}
+
+    def _volume(self, pod: Object, volume: Object) -> Path:
+        namespace = pod["metadata"]["namespace"]
+        own = self.folder(pod) / "volumes" / volume["name"]
+        if "persistentVolumeClaim" in volume:
+            claim = self._store.read("persistentvolumeclaims", namespace, volume["persistentVolumeClaim"]["claimName"])
+            found = self._store.read("persistentvolumes", None, claim["spec"].get("volumeName", ""))
+            folder = self._volumes.path(found["spec"].get("csi", {}).get("volumeHandle", ""))
+            if not folder.is_dir():
+                raise NotYet("ContainerCreating", f"MountVolume failed: volume {folder.name} does not exist")
+            return folder
+        if "hostPath" in volume:
+            return Path(volume["hostPath"]["path"])
+        own.mkdir(parents=True, exist_ok=True)
+        for kind, field in (("configmaps", "configMap"), ("secrets", "secret")):
+            if field in volume:
+                self._write(own, self._data(kind, namespace, volume[field]), volume[field].get("items"))
+        for source in volume.get("projected", {}).get("sources", []):
+            for kind, field in (("configmaps", "configMap"), ("secrets", "secret")):
+                if field in source:
+                    self._write(own, self._data(kind, namespace, source[field]), source[field].get("items"))
+            if "serviceAccountToken" in source:
+                (own / source["serviceAccountToken"]["path"]).write_text("practice pods have no rights\n")
+        return own
+
+    def _write(self, folder: Path, data: dict[str, bytes] | None, items: list[Object] | None) -> None:
+        names = {item["key"]: item["path"] for item in items} if items else {key: key for key in data or {}}
+        for key, path in names.items():
+            if data is not None and key in data:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(data[key])

@@ -1,0 +1,331 @@
+"""The kubelet: pods on the node become local processes, and their state becomes status."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from practice.containers import Container, NotYet, Pods
+from practice.controllers.loop import Key, Loop
+from practice.controllers.scheduler import NODE, set_condition
+from practice.kinds import Object
+from practice.processes import Processes, send
+from practice.refusal import Refusal
+from practice.store import Event, Store, stamp
+from refloat.clock import Deadline
+
+MESSAGE_LIMIT_BYTES = 4096
+"""core/v1 ContainerStatus: a termination message is cut here."""
+_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass
+class Running:
+    """One container of a pod, over all its restarts."""
+
+    name: str
+    group: int | None = None
+    made: Container | None = None
+    restarts: int = 0
+    waiting: tuple[str, str] = ("ContainerCreating", "")
+    started_at: str = ""
+    ended: Object | None = None
+    last: Object | None = None
+    is_ready: bool = False
+    next_start: Deadline | None = None
+    probed: bool = False
+
+
+@dataclass
+class Sandbox:
+    """One pod on this machine."""
+
+    uid: str
+    containers: dict[str, Running] = field(default_factory=dict)
+    sessions: set[int] = field(default_factory=set)
+    """Process groups of exec sessions; they end with the pod."""
+    stopping: Deadline | None = None
+    is_killed: bool = False
+
+
+class Kubelet:
+    """Keys: (namespace, pod)."""
+
+    def __init__(self, store: Store, loop: Loop, pods: Pods, processes: Processes) -> None:
+        self._store, self._loop, self._pods, self._processes = store, loop, pods, processes
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._lock = threading.Lock()
+
+    # --- what exec, log and the snapshotter ask ------------------------------------------------------------------
+
+    def container(self, pod: Object, name: str) -> Container:
+        """The running container of that name; 400 when it does not run."""
+        sandbox = self._sandboxes.get(pod["metadata"]["uid"])
+        running = sandbox.containers.get(name) if sandbox else None
+        if running is None or running.group is None or running.made is None:
+            raise Refusal(400, f'container "{name}" in pod "{pod["metadata"]["name"]}" is not running')
+        return running.made
+
+    def join(self, pod: Object, group: int) -> None:
+        """An exec session's process group ends with its pod."""
+        sandbox = self._sandboxes.get(pod["metadata"]["uid"])
+        if sandbox is not None:
+            sandbox.sessions.add(group)
+
+    def groups(self, uid: str) -> list[int]:
+        """Every process group of a pod."""
+        sandbox = self._sandboxes.get(uid)
+        if sandbox is None:
+            return []
+        return [one.group for one in list(sandbox.containers.values()) if one.group is not None] + list(sandbox.sessions)
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def keys(self, event: Event) -> Iterable[Key]:
+        """Pods; and, when a Secret or ConfigMap comes, the pods of its namespace that wait."""
+        meta = event.object["metadata"]
+        if event.resource.key == "pods":
+            if event.type == "DELETED":
+                self._forget(meta["uid"])
+            yield (meta["namespace"], meta["name"])
+        elif event.resource.key in ("secrets", "configmaps") and event.type == "ADDED":
+            for pod in self._store.list("pods", meta["namespace"]):
+                if pod["status"].get("phase") == "Pending":
+                    yield (meta["namespace"], pod["metadata"]["name"])
+
+    def reconcile(self, key: Key) -> float | None:
+        """Start, watch, restart or end the containers of one pod and write what is."""
+        pod = self._store.peek("pods", *key)
+        if pod is None or pod["spec"].get("nodeName") != NODE:
+            return None
+        sandbox = self._sandboxes.setdefault(pod["metadata"]["uid"], Sandbox(pod["metadata"]["uid"]))
+        if pod["metadata"].get("deletionTimestamp"):
+            return self._end(key, pod, sandbox)
+        again: float | None = None
+        if pod["status"].get("phase") not in ("Succeeded", "Failed"):
+            again = self._run(key, pod, sandbox)
+        self._store.change("pods", *key, lambda new: self._report(new, sandbox))
+        return again
+
+    def _run(self, key: Key, pod: Object, sandbox: Sandbox) -> float | None:
+        again: list[float] = []
+        for phase, specs in (("init", pod["spec"].get("initContainers") or []), ("main", pod["spec"]["containers"])):
+            for spec in specs:
+                running = sandbox.containers.setdefault(spec["name"], Running(spec["name"]))
+                wait = self._advance(key, pod, running, spec, restarts_on_success=phase == "main")
+                if wait is not None:
+                    again.append(wait)
+                if phase == "init" and not _succeeded(running):
+                    return min(again) if again else None
+        return min(again) if again else None
+
+    def _advance(self, key: Key, pod: Object, running: Running, spec: Object, *, restarts_on_success: bool) -> float | None:
+        if running.group is not None:
+            return self._probe(key, running, spec)
+        policy = pod["spec"].get("restartPolicy", "Always")
+        if running.ended is not None:
+            failed = running.ended["exitCode"] != 0
+            wants = (policy == "Always" and (restarts_on_success or failed)) or (policy == "OnFailure" and failed)
+            if not wants:
+                return None
+        if running.next_start is not None and not running.next_start.is_over:
+            return max(0.01, running.next_start.remaining.total_seconds())
+        return self._start(key, pod, running, spec)
+
+    def _start(self, key: Key, pod: Object, running: Running, spec: Object) -> float | None:
+        try:
+            made = self._pods.container(pod, spec)
+            log = made.log.open("ab")
+        except NotYet as reason:
+            again = running.waiting[0] in ("ErrImagePull", "ImagePullBackOff")
+            text = f'Back-off pulling image "{spec.get("image")}": {reason}' if again else str(reason)
+            running.waiting = ("ImagePullBackOff", text) if again else (reason.reason, str(reason))
+            self._note(pod, "Failed", str(reason))
+            return 0.5
+        except Refusal as reason:
+            running.waiting = ("ContainerCreating", reason.message)
+            return 0.5
+        with log:
+            if running.ended is not None:
+                running.restarts, running.last, running.ended = running.restarts + 1, running.ended, None
+            running.made = made
+            running.started_at = stamp()
+            try:
+                running.group = self._processes.start(
+                    made.argv(made.command), made.env, made.folder, log, self._reaper(key, running)
+                )
+            except OSError as error:
+                running.ended = _terminated(128, "StartError", f"{made.command[0]}: {error.strerror}", running.started_at)
+                running.next_start = _backoff(running.restarts)
+                return 0.0
+        running.is_ready = "readinessProbe" not in spec
+        return self._probe(key, running, spec)
+
+    def _reaper(self, key: Key, running: Running) -> Callable[[int], None]:
+        def ended(code: int) -> None:
+            def settle() -> None:
+                running.group, running.is_ready = None, False
+                text = ""
+                if running.made is not None:
+                    with contextlib.suppress(OSError):
+                        raw = running.made.termination.read_bytes()
+                        text = raw[:MESSAGE_LIMIT_BYTES].decode(errors="replace")
+                reason = "Completed" if code == 0 else "Error"
+                running.ended = _terminated(code, reason, text, running.started_at)
+                running.next_start = _backoff(running.restarts)
+                self._loop.schedule(self, key)
+
+            self._loop.call(settle)
+
+        return ended
+
+    def _probe(self, key: Key, running: Running, spec: Object) -> float | None:
+        """Run an exec readiness probe in the background; other kinds of probe count as passed."""
+        probe = spec.get("readinessProbe")
+        if not probe or running.made is None:
+            return None
+        if "exec" not in probe:
+            running.is_ready = True
+            return None
+        if running.probed:
+            return None
+        running.probed, made, group = True, running.made, running.group
+
+        def ask() -> None:
+            try:
+                words = made.argv(probe["exec"]["command"])
+                limit = float(probe.get("timeoutSeconds", 1)) + 1.0
+                done = subprocess.run(words, env=made.env, cwd=made.folder, capture_output=True, timeout=limit, check=False)
+                passed = done.returncode == 0
+            except (OSError, subprocess.TimeoutExpired):
+                passed = False
+
+            def settle() -> None:
+                running.probed = False
+                changed = running.group == group and running.is_ready != passed
+                running.is_ready = passed and running.group == group
+                period = float(probe.get("periodSeconds", 10)) if running.is_ready else 0.2
+                self._loop.schedule(self, key, 0.0 if changed and not passed else period)
+                if changed:
+                    self._store.change("pods", *key, lambda new: self._report(new, self._sandboxes.get(new["metadata"]["uid"])))
+
+            self._loop.call(settle)
+
+        threading.Thread(target=ask, name="probe", daemon=True).start()
+        return None
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def _end(self, key: Key, pod: Object, sandbox: Sandbox) -> float | None:
+        groups = self.groups(sandbox.uid)
+        if sandbox.stopping is None:
+            grace = int(pod["metadata"].get("deletionGracePeriodSeconds", 0))
+            sandbox.stopping = Deadline.after(timedelta(seconds=grace))
+            for group in groups:
+                send(group, signal.SIGTERM)
+        if sandbox.stopping.is_over and not sandbox.is_killed:
+            sandbox.is_killed = True
+            for group in groups:
+                send(group, signal.SIGKILL)
+        alive = [one for one in sandbox.containers.values() if one.group is not None]
+        if alive:
+            return max(0.05, sandbox.stopping.remaining.total_seconds())
+        for group in sandbox.sessions:
+            send(group, signal.SIGKILL)
+        self._store.delete("pods", *key, grace=0)
+        return None
+
+    def _forget(self, uid: str) -> None:
+        for group in self.groups(uid):
+            send(group, signal.SIGKILL)
+        sandbox = self._sandboxes.pop(uid, None)
+        if sandbox is not None:
+            shutil.rmtree(self._pods.folder({"metadata": {"uid": uid}}), ignore_errors=True)
+
+    def close(self) -> None:
+        """Kill every process of every pod."""
+        for uid in list(self._sandboxes):
+            for group in self.groups(uid):
+                send(group, signal.SIGKILL)
+
+    # --- status --------------------------------------------------------------------------------------------------
+
+    def _report(self, pod: Object, sandbox: Sandbox | None) -> None:
+        if sandbox is None:
+            return
+        status = pod["status"]
+        status |= {"hostIP": "127.0.0.1", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+        status.setdefault("startTime", stamp())
+        specs = pod["spec"]["containers"]
+        known = sandbox.containers
+        mains = [known.get(spec["name"]) or Running(spec["name"]) for spec in specs]
+        status["containerStatuses"] = [_container_status(one, spec) for one, spec in zip(mains, specs, strict=True)]
+        if inits := pod["spec"].get("initContainers"):
+            rows = [(known.get(spec["name"]) or Running(spec["name"]), spec) for spec in inits]
+            status["initContainerStatuses"] = [_container_status(one, spec) for one, spec in rows]
+        status["phase"] = _phase(mains, pod["spec"].get("restartPolicy", "Always"))
+        is_ready = all(one.is_ready for one in mains)
+        done = status["phase"] in ("Succeeded", "Failed")
+        reason = "PodCompleted" if done else "" if is_ready else "ContainersNotReady"
+        set_condition(pod, "Initialized", True)
+        set_condition(pod, "ContainersReady", is_ready, reason)
+        set_condition(pod, "Ready", is_ready, reason)
+
+    def _note(self, pod: Object, reason: str, message: str) -> None:
+        """Write an Event about the pod; one name per pod and reason, so that repeats do not pile up."""
+        meta = pod["metadata"]
+        about = {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
+        event: dict[str, Any] = {"metadata": {"name": f"{meta['name']}.{reason.lower()}", "namespace": meta["namespace"]}}
+        event |= {"involvedObject": about, "reason": reason, "message": message, "type": "Warning", "count": 1}
+        event |= {"source": {"component": "kubelet"}, "firstTimestamp": stamp(), "lastTimestamp": stamp()}
+        with contextlib.suppress(Refusal):
+            self._store.create("events", event)
+
+
+def _terminated(code: int, reason: str, message: str, started_at: str) -> Object:
+    ended = {"exitCode": code, "reason": reason, "startedAt": started_at, "finishedAt": stamp()}
+    return ended | ({"message": message} if message else {}) | ({"signal": code - 128} if code > 128 else {})
+
+
+def _backoff(restarts: int) -> Deadline:
+    return Deadline.after(timedelta(seconds=_BACKOFF_SECONDS[min(restarts, len(_BACKOFF_SECONDS) - 1)]))
+
+
+def _succeeded(running: Running) -> bool:
+    return running.ended is not None and running.ended["exitCode"] == 0
+
+
+def _phase(mains: list[Running], policy: str) -> str:
+    if all(one.ended is not None and one.group is None for one in mains) and policy != "Always":
+        if all(_succeeded(one) for one in mains):
+            return "Succeeded"
+        if policy == "Never":
+            return "Failed"
+    started = any(one.group is not None or one.ended is not None for one in mains)
+    return "Running" if started else "Pending"
+
+
+def _container_status(one: Running, spec: Object) -> Object:
+    row: Object = {"name": one.name, "image": spec.get("image", ""), "imageID": "", "restartCount": one.restarts}
+    row |= {"ready": one.is_ready and one.group is not None, "started": one.group is not None}
+    row["lastState"] = {"terminated": one.last} if one.last else {}
+    if one.group is not None:
+        row["state"] = {"running": {"startedAt": one.started_at}}
+        row["containerID"] = f"practice://{one.group}"
+    elif one.ended is not None:
+        restarting = one.next_start is not None and one.restarts > 0 and one.ended["exitCode"] != 0
+        row["state"] = {"terminated": one.ended}
+        if restarting and one.restarts >= 2:
+            text = "back-off restarting failed container"
+            row["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": text}}
+            row["lastState"] = {"terminated": one.ended}
+    else:
+        row["state"] = {"waiting": {"reason": one.waiting[0]} | ({"message": one.waiting[1]} if one.waiting[1] else {})}
+    return row
