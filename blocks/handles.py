@@ -20,8 +20,9 @@ from refloat.target import ClusterRef
 from refloat.transfer import MoverSpec
 
 if TYPE_CHECKING:
-    from kube.cluster import Cluster
     from vault.repository import OpenVault
+
+    from kube.cluster import Cluster
 
 MOVER_IMAGE = "REFLOAT_MOVER_IMAGE"
 _clusters: dict[tuple[object, ...], Cluster] = {}

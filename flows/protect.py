@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from blocks.documents import application_of, policy_of
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.cleaning import cleaned
+from blocks.documents import application_of, policy_of
+from flows.cleaning import cleaned, results
 from flows.story import telling_prefect
 from refloat.application import Application
 from refloat.clock import now
 from refloat.policy import ProtectionPolicy
-from refloat.recovery_point import new_id, tree_of
+from refloat.recovery_point import VolumeCopy, new_id, tree_of
 from refloat.report import ProtectReport, protect_report
 from refloat.target import ClusterRef
 from tasks.discover import discover
@@ -55,7 +55,7 @@ def protect(
             the failure is the verification's.
     """
     app, rules, run, started = application_of(application), policy_of(policy), run or new_id(), now()
-    with telling_prefect() as story, cleaned(cluster, run):
+    with telling_prefect() as story, cleaned(cluster, run) as moving:
         inventory = discover(app, cluster)
         cleared = preflight(app, inventory, rules, cluster)
         with locked(app.name, rules.vault, cluster, run=run) as previous:
@@ -65,11 +65,10 @@ def protect(
                 snapshots = group_snapshot(inventory, cluster, run=run, group=cleared.group)
             warnings = recheck(app, inventory, cluster)
             story.show_progress(f"{app.name}: bytes into the vault")
-            moving = [
-                upload.submit(s, app.name, rules.vault, cluster, run=run, parent=tree_of(previous, s.volume.name))
-                for s in snapshots
-            ]
-            copies = [each.result() for each in moving]
+            for snapshot in snapshots:
+                parent = tree_of(previous, snapshot.volume.name)
+                moving.append(upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent))
+            copies: list[VolumeCopy] = results(moving)
             facts = Facts(run, started, exported, cleared.label, cleared.group, hold.records, warnings)
             sealed = seal(inventory, export, copies, facts, rules, cluster)
         verify(sealed, rules.vault, cluster)

@@ -6,10 +6,8 @@ from datetime import timedelta
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
-from tasks.apply import apply, create_namespaces
-from tasks.probe import probe
 
-from flows.cleaning import cleaned
+from flows.cleaning import cleaned, results
 from flows.story import telling_prefect
 from refloat.clock import now
 from refloat.duration import Duration
@@ -18,9 +16,11 @@ from refloat.policy import VaultLocation
 from refloat.recovery_point import new_id
 from refloat.report import RecoverReport, recover_report
 from refloat.target import ClusterRef
+from tasks.apply import apply, create_namespaces
 from tasks.choose import choose
 from tasks.hydrate import hydrate
 from tasks.plan import plan, refuse_blocked
+from tasks.probe import probe
 from tasks.report import report_recover
 
 SIDE_BY_SIDE = 8
@@ -61,18 +61,16 @@ def recover(
         ProbeFailed: A workload did not become ready in time; the message names it and why.
     """
     run, started = run or new_id(), now()
-    with telling_prefect() as story, cleaned(cluster, run):
+    with telling_prefect() as story, cleaned(cluster, run) as moving:
         chosen = choose(application, objective, vault, cluster)
         planned = plan(chosen, mappings, vault, cluster)
         refuse_blocked(planned.plan, approved_digest)
         create_namespaces(planned, cluster, run=run)
         story.show_progress(f"{application}: bytes into claims")
-        moving = [
-            hydrate.submit(volume, planned, vault, cluster, run=run)
-            for volume in planned.plan.volumes
-            if volume.action == "hydrate"
-        ]
-        moved = [each.result() for each in moving]
+        for volume in planned.plan.volumes:
+            if volume.action == "hydrate":
+                moving.append(hydrate.submit(volume, planned, vault, cluster, run=run))
+        moved: list[int] = results(moving)
         applied = apply(planned, cluster, run=run)
         evidence = probe(planned, cluster, run=run, timeout=ready_timeout)
     return report_recover(recover_report(run, chosen, planned.plan, applied, moved, evidence, started, story.steps))

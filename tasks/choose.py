@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from blocks.handles import open_cluster, open_existing_vault
 from vault.catalogue import points
 
+from blocks.handles import open_cluster, open_existing_vault
 from refloat.choosing import select
 from refloat.plan import Objective
 from refloat.policy import VaultLocation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from blocks.handles import open_cluster
 from kube.discovery import discover as discover_in
-
 from refloat.application import Application
 from refloat.inventory import Inventory
 from refloat.target import ClusterRef

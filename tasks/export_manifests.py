@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kube.sanitise import is_exported, manifest_bytes, manifest_path
-
 from refloat.export import Export
 from refloat.inventory import Inventory
 from refloat.recovery_point import ObjectCopy

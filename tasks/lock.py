@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from blocks.handles import open_cluster, open_existing_vault
 from vault.catalogue import points
 
+from blocks.handles import open_cluster, open_existing_vault
 from refloat.policy import VaultLocation
 from refloat.recovery_point import RecoveryPoint
 from refloat.target import ClusterRef

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from blocks.handles import open_cluster, open_existing_vault
 from kube.planning import make_plan
 from vault.catalogue import manifests as manifests_of
 
+from blocks.handles import open_cluster, open_existing_vault
 from refloat.errors import PlanBlocked
 from refloat.plan import Mappings, Planned, RecoveryPlan
 from refloat.policy import VaultLocation

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from blocks.handles import open_cluster
 from kube.hooks import plan_hooks, release, run_pre
-
 from refloat.application import Application
 from refloat.inventory import Inventory
 from refloat.recovery_point import HookRecord

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from blocks.handles import open_cluster, open_existing_vault
 from vault.catalogue import seal as seal_in
 
+from blocks.handles import open_cluster, open_existing_vault
 from refloat import __version__
 from refloat.clock import now
 from refloat.errors import IntegrityError

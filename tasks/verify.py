@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from blocks.handles import open_cluster, open_existing_vault
 from vault.verify import verify as verify_in
 
+from blocks.handles import open_cluster, open_existing_vault
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
