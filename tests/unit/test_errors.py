@@ -50,5 +50,6 @@ def test_only_passing_faults_may_be_retried() -> None:
     """Integrity and configuration are never retried."""
     assert errors.IntegrityError.retry is Retry.NEVER
     assert {cls.code for cls in tree() if cls.retry is not Retry.NEVER} == {
-        "TRANSIENT", "THROTTLED", "UNAVAILABLE", "TIMED-OUT", "UNREACHABLE", "CONFLICT", "NOT-READY", "LEASE-HELD", "TRANSFER-FAILED",
+        "TRANSIENT", "THROTTLED", "UNAVAILABLE", "TIMED-OUT", "UNREACHABLE", "CONFLICT", "NOT-READY", "LEASE-HELD",
+        "TRANSFER-FAILED",
     }  # fmt: skip

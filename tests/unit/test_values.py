@@ -98,7 +98,10 @@ def test_a_result_always_fits_the_termination_message(paths: list[str], message:
     """Kubernetes cuts at 4096 bytes, which would make the JSON unreadable."""
     result = MoverResult(
         action="archive", volume="shop/data", unreadable=tuple(paths), unreadable_count=len(paths),
-        error={"code": "INTEGRITY", "message": message, "guidance": message, "context": {"x": message}, "retry": "never", "exit_code": 49},
+        error={
+            "code": "INTEGRITY", "message": message, "guidance": message, "context": {"x": message},
+            "retry": "never", "exit_code": 49,
+        },
     )  # fmt: skip
     text = result.to_message()
     assert len(text.encode()) <= TERMINATION_LIMIT_BYTES
