@@ -96,7 +96,9 @@ class Access:
         return found
 
 
-def require(identity: Identity, verb: str, resource: Resource, namespace: str, name: str, subresource: str = "") -> None:
+def require(
+    identity: Identity, verb: str, resource: Resource, namespace: str, name: str, subresource: str = ""
+) -> None:
     """403 in the real server's words when the identity lacks the right."""
     if identity.may(verb, resource, subresource):
         return
@@ -113,4 +115,6 @@ def review(identity: Identity, resources: list[Resource], body: Object) -> Objec
     asked = body.get("spec", {}).get("resourceAttributes") or {}
     rows = [r for r in resources if r.plural == asked.get("resource") and r.group == asked.get("group", "")]
     allowed = all(identity.may(asked.get("verb", ""), row, asked.get("subresource", "")) for row in rows)
-    return body | {"status": {"allowed": allowed} | ({} if allowed else {"denied": False, "reason": "denied by practice"})}
+    return body | {
+        "status": {"allowed": allowed} | ({} if allowed else {"denied": False, "reason": "denied by practice"})
+    }

@@ -79,7 +79,9 @@ def _complete_template(spec: Object) -> None:
     if "serviceAccountName" in spec:
         spec.setdefault("serviceAccount", spec["serviceAccountName"])
     for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
-        _defaults(container, resources={}, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File")
+        _defaults(
+            container, resources={}, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File"
+        )
         tag = container.get("image", "").rpartition("/")[2].partition(":")[2]
         container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") else "IfNotPresent")
         for port in container.get("ports") or []:
@@ -197,7 +199,14 @@ def _established(spec: Object) -> Object:
 
 
 _IMMUTABLE = {
-    "persistentvolumeclaims": ("storageClassName", "accessModes", "volumeMode", "dataSource", "dataSourceRef", "selector"),
+    "persistentvolumeclaims": (
+        "storageClassName",
+        "accessModes",
+        "volumeMode",
+        "dataSource",
+        "dataSourceRef",
+        "selector",
+    ),
     "statefulsets.apps": ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy"),
     "deployments.apps": ("selector",),
     "jobs.batch": ("selector", "template", "completions"),
@@ -216,7 +225,9 @@ def validate(resource: Resource, new: Object, old: Object | None) -> None:
         raise invalid(resource.kind, resource.group, name, "metadata.name", text)
     for label, value in (meta.get("labels") or {}).items():
         if not isinstance(value, str) or not re.match(r"^([A-Za-z0-9][\w.-]{0,61}[A-Za-z0-9]|[A-Za-z0-9])?$", value):
-            raise invalid(resource.kind, resource.group, name, "metadata.labels", f'Invalid value: "{value}" of {label}')
+            raise invalid(
+                resource.kind, resource.group, name, "metadata.labels", f'Invalid value: "{value}" of {label}'
+            )
     spec = new.get("spec") or {}
     if "template" in spec and resource.group in ("apps", "batch"):
         _validate_template(resource, name, spec)

@@ -165,7 +165,9 @@ def _clashes(path: Path, config: dict[Path, Any], values: dict[Path, Any]) -> bo
 
 def _conflict(conflicts: list[tuple[str, Path]]) -> Refusal:
     def dotted(path: Path) -> str:
-        return "." + ".".join(part[2:] if part.startswith("f:") else f"[{part[2:]}]" for part in path).replace(".[", "[")
+        return "." + ".".join(part[2:] if part.startswith("f:") else f"[{part[2:]}]" for part in path).replace(
+            ".[", "["
+        )
 
     causes = tuple(
         ("FieldManagerConflict", f'conflict with "{manager}" using v1', dotted(path)) for manager, path in conflicts

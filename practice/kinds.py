@@ -87,7 +87,15 @@ _TABLE: tuple[tuple[str, str, str, str, bool, tuple[str, ...], tuple[str, ...]],
     ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", True, (), VERBS),
     ("events.k8s.io", "v1", "Event", "events", True, (), ("get", "list", "watch")),
     ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False, _S, VERBS),
-    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False, _S, VERBS),
+    (
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        False,
+        _S,
+        VERBS,
+    ),
     (
         "admissionregistration.k8s.io",
         "v1",
@@ -158,7 +166,9 @@ def _resource_list(rows: list[Resource], group_version: str) -> Object:
         entry: Object = {"name": row.plural, "singularName": row.kind.lower(), "namespaced": row.is_namespaced}
         entries.append(entry | {"kind": row.kind, "verbs": list(row.verbs)})
         for sub in row.subresources:
-            verbs = {"exec": ["create", "get"], "log": ["get"], "eviction": ["create"]}.get(sub, ["get", "patch", "update"])
+            verbs = {"exec": ["create", "get"], "log": ["get"], "eviction": ["create"]}.get(
+                sub, ["get", "patch", "update"]
+            )
             kind = {"scale": "Scale", "exec": "PodExecOptions", "eviction": "Eviction"}.get(sub, row.kind)
             part = {"name": f"{row.plural}/{sub}", "singularName": "", "namespaced": row.is_namespaced}
             entries.append(part | {"kind": kind, "verbs": verbs})

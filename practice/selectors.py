@@ -48,7 +48,9 @@ def _requirement(text: str) -> Callable[[dict[str, str]], bool]:
         return lambda labels: labels.get(key) != value
     if sign in (">", "<"):
         ahead = sign == ">"
-        return lambda labels: key in labels and (int(labels[key]) > int(value) if ahead else int(labels[key]) < int(value))
+        return lambda labels: (
+            key in labels and (int(labels[key]) > int(value) if ahead else int(labels[key]) < int(value))
+        )
     return lambda labels: key in labels
 
 

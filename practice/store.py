@@ -143,7 +143,13 @@ class Store:
         """
         with self.lock:
             meta, before = new["metadata"], old["metadata"]
-            for assigned in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
+            for assigned in (
+                "uid",
+                "creationTimestamp",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "generation",
+            ):
                 meta.pop(assigned, None)
                 if assigned in before:
                     meta[assigned] = before[assigned]

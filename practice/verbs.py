@@ -100,7 +100,9 @@ class Verbs:
         with self._store.lock:
             if token:
                 if token not in self._pages:
-                    raise Refusal(410, "The provided continue parameter is too old to display a consistent list result.")
+                    raise Refusal(
+                        410, "The provided continue parameter is too old to display a consistent list result."
+                    )
                 rows, version = self._pages[token]
             else:
                 wanted = request.matcher()
@@ -110,7 +112,11 @@ class Verbs:
             if limit and len(rows) > limit:
                 rows, rest = rows[:limit], rows[limit:]
                 last = rows[-1]["metadata"]
-                start = {"v": "meta.k8s.io/v1", "rv": int(version), "start": f"{last.get('namespace', '')}/{last['name']}"}
+                start = {
+                    "v": "meta.k8s.io/v1",
+                    "rv": int(version),
+                    "start": f"{last.get('namespace', '')}/{last['name']}",
+                }
                 following = base64.urlsafe_b64encode(json.dumps(start | {"left": len(rest)}).encode()).decode()
                 self._remember(following, rest, version)
                 meta |= {"continue": following, "remainingItemCount": len(rest)}
@@ -139,11 +145,15 @@ class Verbs:
         meta = obj.setdefault("metadata", {})
         if resource.is_namespaced:
             if meta.setdefault("namespace", request.namespace) != request.namespace:
-                raise Refusal(400, "the namespace of the provided object does not match the namespace sent on the request")
+                raise Refusal(
+                    400, "the namespace of the provided object does not match the namespace sent on the request"
+                )
         else:
             meta.pop("namespace", None)
         if request.name and meta.setdefault("name", request.name) != request.name:
-            raise Refusal(400, f"the name of the object ({meta['name']}) does not match the name on the URL ({request.name})")
+            raise Refusal(
+                400, f"the name of the object ({meta['name']}) does not match the name on the URL ({request.name})"
+            )
         return obj
 
     def _create(self, request: Request) -> Object:
@@ -212,7 +222,9 @@ class Verbs:
 
     def _apply(self, request: Request, old: Object | None, wanted: Any) -> tuple[int, Object]:
         if not request.query.get("fieldManager"):
-            raise Refusal(422, "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch")
+            raise Refusal(
+                422, "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
+            )
         wanted = self._accept(request, wanted)
         if wanted["metadata"].get("managedFields"):
             raise Refusal(400, "metadata.managedFields must be nil")
@@ -284,7 +296,9 @@ class Verbs:
 
 
 def _scale_of(obj: Object) -> Object:
-    meta = {name: obj["metadata"].get(name) for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
+    meta = {
+        name: obj["metadata"].get(name) for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    }
     labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
     status = {"replicas": (obj.get("status") or {}).get("replicas", 0)}
     status["selector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))

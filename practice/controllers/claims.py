@@ -36,7 +36,9 @@ class Claims:
             for claim in self._store.list(_CLAIMS):
                 if claim["status"].get("phase") != "Bound" or claim["spec"].get("volumeName") == meta["name"]:
                     yield ("claim", claim["metadata"]["namespace"], claim["metadata"]["name"])
-        elif key == "pods" and (event.type == "DELETED" or event.object["status"].get("phase") in ("Succeeded", "Failed")):
+        elif key == "pods" and (
+            event.type == "DELETED" or event.object["status"].get("phase") in ("Succeeded", "Failed")
+        ):
             for name in claim_names(event.object):
                 yield ("claim", meta["namespace"], name)
         elif event.resource.key in (f"volumesnapshots.{SNAPSHOT}", _CLASSES):
@@ -184,7 +186,9 @@ class Claims:
         if volume is None:
             return
         reference = volume["spec"].get("claimRef") or {}
-        claim = self._store.peek(_CLAIMS, reference.get("namespace"), reference["name"]) if reference.get("name") else None
+        claim = (
+            self._store.peek(_CLAIMS, reference.get("namespace"), reference["name"]) if reference.get("name") else None
+        )
         mine = claim is not None and reference.get("uid") in (None, "", claim["metadata"]["uid"])
         bound = mine and claim is not None and claim["spec"].get("volumeName") == name
         if bound and claim is not None and claim["status"].get("phase") != "Bound":

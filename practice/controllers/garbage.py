@@ -24,7 +24,9 @@ class Garbage:
                 found = self._store.of_uid(owner["uid"])
                 if found is not None and found[1]["metadata"].get("deletionTimestamp"):
                     yield self._key(*found)
-        elif meta.get("ownerReferences") and (event.type == "ADDED" or _owners_changed(event)) or meta.get("finalizers"):
+        elif (
+            meta.get("ownerReferences") and (event.type == "ADDED" or _owners_changed(event)) or meta.get("finalizers")
+        ):
             yield self._key(event.resource.key, event.object)
 
     def reconcile(self, key: Key) -> float | None:

@@ -75,9 +75,14 @@ class GroupSnapshots:
             driver = rows[0]["spec"]["csi"]["driver"]
             if any(row["spec"]["csi"]["driver"] != driver for row in rows):
                 raise Refusal(400, "snapshot controller failed: volumes of different drivers in one group")
-            chosen = default_class(self._store, GROUP_CLASSES, group["spec"].get("volumeGroupSnapshotClassName"), driver)
+            chosen = default_class(
+                self._store, GROUP_CLASSES, group["spec"].get("volumeGroupSnapshotClassName"), driver
+            )
         except Refusal as refusal:
-            error = {"message": f"Failed to create group snapshot content with error {refusal.message}", "time": stamp()}
+            error = {
+                "message": f"Failed to create group snapshot content with error {refusal.message}",
+                "time": stamp(),
+            }
             self._write(group, {"readyToUse": False, "error": error})
             return
         handle, members = f"groupsnap-{meta['uid']}", []
@@ -90,7 +95,9 @@ class GroupSnapshots:
                 size = capacity_of(self._store, volume)
                 row = {"creationTime": at, "readyToUse": True, "restoreSize": size, "volumeHandle": volume}
                 members.append(row | {"snapshotHandle": f"snap-{meta['uid']}-{number}"})
-        self._write(group, {"boundVolumeGroupSnapshotContentName": f"groupsnapcontent-{meta['uid']}", "readyToUse": False})
+        self._write(
+            group, {"boundVolumeGroupSnapshotContentName": f"groupsnapcontent-{meta['uid']}", "readyToUse": False}
+        )
         self._make_content(group, chosen, driver, handle, members)
         for claim, member in zip(claims, members, strict=True):
             self._make_member(group, chosen, driver, handle, claim, member)
@@ -125,11 +132,23 @@ class GroupSnapshots:
         status |= {"volumeGroupSnapshotHandle": handle, "volumeSnapshotInfoList": members}
         self._store.change(GROUP_CONTENTS, None, name, lambda new: new.update(status=status))
 
-    def _make_member(self, group: Object, chosen: Object, driver: str, handle: str, claim: Object, member: Object) -> None:
+    def _make_member(
+        self, group: Object, chosen: Object, driver: str, handle: str, claim: Object, member: Object
+    ) -> None:
         meta = group["metadata"]
         digest = hashlib.sha256(f"{meta['uid']}{member['volumeHandle']}".encode()).hexdigest()
-        owner = {"apiVersion": f"{GROUP_SNAPSHOT}/v1", "kind": "VolumeGroupSnapshot", "name": meta["name"], "uid": meta["uid"]}
-        about = {"name": f"snapshot-{digest}", "namespace": meta["namespace"], "ownerReferences": [owner], "finalizers": [IN_GROUP]}
+        owner = {
+            "apiVersion": f"{GROUP_SNAPSHOT}/v1",
+            "kind": "VolumeGroupSnapshot",
+            "name": meta["name"],
+            "uid": meta["uid"],
+        }
+        about = {
+            "name": f"snapshot-{digest}",
+            "namespace": meta["namespace"],
+            "ownerReferences": [owner],
+            "finalizers": [IN_GROUP],
+        }
         source = {"source": {"persistentVolumeClaimName": claim["metadata"]["name"]}}
         bound = {"boundVolumeSnapshotContentName": f"snapcontent-{digest}", "readyToUse": False}
         with self._store.lock:
@@ -140,7 +159,11 @@ class GroupSnapshots:
             reference["uid"] = made["metadata"]["uid"]
             spec = {"deletionPolicy": chosen["deletionPolicy"], "driver": driver, "volumeSnapshotRef": reference}
             spec |= {"source": {"volumeHandle": member["volumeHandle"]}, "sourceVolumeMode": "Filesystem"}
-            content_meta = {"name": f"snapcontent-{digest}", "annotations": {GROUP_HANDLE: handle}, "finalizers": [CONTENT_BOUND]}
+            content_meta = {
+                "name": f"snapcontent-{digest}",
+                "annotations": {GROUP_HANDLE: handle},
+                "finalizers": [CONTENT_BOUND],
+            }
             self._store.create(CONTENTS, {"metadata": content_meta, "spec": spec})
             status = {name: value for name, value in member.items() if name != "volumeHandle"}
             status |= {"volumeGroupSnapshotHandle": handle, "readyToUse": False}
@@ -177,5 +200,3 @@ class GroupSnapshots:
             self._store.change(GROUP_CONTENTS, None, name, lambda new: new["metadata"].update(finalizers=[]))
         self._store.change(GROUPS, meta["namespace"], meta["name"], lambda new: new["metadata"].update(finalizers=[]))
         return None
-
-

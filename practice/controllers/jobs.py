@@ -37,7 +37,9 @@ class Jobs:
         if job is None or job["metadata"].get("deletionTimestamp"):
             return None
         spec, status = job["spec"], job.get("status") or {}
-        if any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in status.get("conditions") or []):
+        if any(
+            one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in status.get("conditions") or []
+        ):
             return self._expire(key, job)
         pods = owned(self._store, "pods", job)
         succeeded = sum(pod["status"].get("phase") == "Succeeded" for pod in pods)
@@ -81,7 +83,7 @@ class Jobs:
                 set_condition(new, "FailureTarget", True, verdict, text)
                 set_condition(new, "Failed", True, verdict, text)
 
-        self._store.change(_JOBS, *key, act)
+        self._store.change(_JOBS, key[0], key[1], act)
 
     def _expire(self, key: Key, job: Object) -> float | None:
         seconds = job["spec"].get("ttlSecondsAfterFinished")

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from practice.containers import Container, NotYet, Pods
 from practice.controllers.loop import Key, Loop
-from practice.controllers.scheduler import NODE, set_condition
+from practice.controllers.scheduler import NODES, set_condition
 from practice.kinds import Object
-from practice.processes import Processes, send
+from practice.processes import Processes, is_alive, send
 from practice.refusal import Refusal
 from practice.store import Event, Store, stamp
 from refloat.clock import Deadline
@@ -41,6 +42,8 @@ class Running:
     is_ready: bool = False
     next_start: Deadline | None = None
     probed: bool = False
+    sessions: set[int] = field(default_factory=set)
+    """Process groups of exec sessions; they end with the container."""
 
 
 @dataclass
@@ -49,8 +52,6 @@ class Sandbox:
 
     uid: str
     containers: dict[str, Running] = field(default_factory=dict)
-    sessions: set[int] = field(default_factory=set)
-    """Process groups of exec sessions; they end with the pod."""
     stopping: Deadline | None = None
     is_killed: bool = False
 
@@ -61,7 +62,6 @@ class Kubelet:
     def __init__(self, store: Store, loop: Loop, pods: Pods, processes: Processes) -> None:
         self._store, self._loop, self._pods, self._processes = store, loop, pods, processes
         self._sandboxes: dict[str, Sandbox] = {}
-        self._lock = threading.Lock()
 
     # --- what exec, log and the snapshotter ask ------------------------------------------------------------------
 
@@ -73,18 +73,42 @@ class Kubelet:
             raise Refusal(400, f'container "{name}" in pod "{pod["metadata"]["name"]}" is not running')
         return running.made
 
-    def join(self, pod: Object, group: int) -> None:
-        """An exec session's process group ends with its pod."""
+    def join(self, pod: Object, name: str, group: int) -> None:
+        """An exec session's process group ends with its container."""
         sandbox = self._sandboxes.get(pod["metadata"]["uid"])
-        if sandbox is not None:
-            sandbox.sessions.add(group)
+        if sandbox is not None and name in sandbox.containers:
+            sandbox.containers[name].sessions.add(group)
+
+    def leave(self, pod: Object, name: str, group: int) -> None:
+        """An exec session is over."""
+        sandbox = self._sandboxes.get(pod["metadata"]["uid"])
+        if sandbox is not None and name in sandbox.containers and not is_alive(group):
+            sandbox.containers[name].sessions.discard(group)
 
     def groups(self, uid: str) -> list[int]:
         """Every process group of a pod."""
         sandbox = self._sandboxes.get(uid)
-        if sandbox is None:
-            return []
-        return [one.group for one in list(sandbox.containers.values()) if one.group is not None] + list(sandbox.sessions)
+        rows = list(sandbox.containers.values()) if sandbox else []
+        return [one.group for one in rows if one.group is not None] + [
+            each for one in rows for each in list(one.sessions)
+        ]
+
+    def log(self, pod: Object, name: str, *, previous: bool) -> tuple[Path, Callable[[], bool]]:
+        """A container's log and a way to ask whether it may still grow; 400 when there is none yet.
+
+        Refusal: in the kubelet's words.
+        """
+        sandbox = self._sandboxes.get(pod["metadata"]["uid"])
+        running = sandbox.containers.get(name) if sandbox else None
+        who = f'container "{name}" in pod "{pod["metadata"]["name"]}"'
+        if running is None or running.made is None:
+            raise Refusal(400, f"{who} is waiting to start: {running.waiting[0] if running else 'ContainerCreating'}")
+        if previous and running.restarts == 0:
+            raise Refusal(400, f"previous terminated {who} not found")
+        group, path = running.group, running.made.log
+        if previous:
+            return path.with_suffix(".previous"), lambda: False
+        return path, lambda: group is not None and running.group == group
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -103,7 +127,7 @@ class Kubelet:
     def reconcile(self, key: Key) -> float | None:
         """Start, watch, restart or end the containers of one pod and write what is."""
         pod = self._store.peek("pods", *key)
-        if pod is None or pod["spec"].get("nodeName") != NODE:
+        if pod is None or pod["spec"].get("nodeName") not in NODES:
             return None
         sandbox = self._sandboxes.setdefault(pod["metadata"]["uid"], Sandbox(pod["metadata"]["uid"]))
         if pod["metadata"].get("deletionTimestamp"):
@@ -111,7 +135,7 @@ class Kubelet:
         again: float | None = None
         if pod["status"].get("phase") not in ("Succeeded", "Failed"):
             again = self._run(key, pod, sandbox)
-        self._store.change("pods", *key, lambda new: self._report(new, sandbox))
+        self._store.change("pods", key[0], key[1], lambda new: self._report(new, sandbox))
         return again
 
     def _run(self, key: Key, pod: Object, sandbox: Sandbox) -> float | None:
@@ -126,7 +150,9 @@ class Kubelet:
                     return min(again) if again else None
         return min(again) if again else None
 
-    def _advance(self, key: Key, pod: Object, running: Running, spec: Object, *, restarts_on_success: bool) -> float | None:
+    def _advance(
+        self, key: Key, pod: Object, running: Running, spec: Object, *, restarts_on_success: bool
+    ) -> float | None:
         if running.group is not None:
             return self._probe(key, running, spec)
         policy = pod["spec"].get("restartPolicy", "Always")
@@ -142,7 +168,9 @@ class Kubelet:
     def _start(self, key: Key, pod: Object, running: Running, spec: Object) -> float | None:
         try:
             made = self._pods.container(pod, spec)
-            log = made.log.open("ab")
+            if made.log.exists():
+                made.log.rename(made.log.with_suffix(".previous"))
+            log = made.log.open("wb")
         except NotYet as reason:
             again = running.waiting[0] in ("ErrImagePull", "ImagePullBackOff")
             text = f'Back-off pulling image "{spec.get("image")}": {reason}' if again else str(reason)
@@ -158,11 +186,14 @@ class Kubelet:
             running.made = made
             running.started_at = stamp()
             try:
+                files = (subprocess.DEVNULL, log.fileno(), log.fileno())
                 running.group = self._processes.start(
-                    made.argv(made.command), made.env, made.folder, log, self._reaper(key, running)
+                    made.argv(made.command), made.env, made.folder, files, self._reaper(key, running), ends_group=True
                 )
             except OSError as error:
-                running.ended = _terminated(128, "StartError", f"{made.command[0]}: {error.strerror}", running.started_at)
+                running.ended = _terminated(
+                    128, "StartError", f"{made.command[0]}: {error.strerror}", running.started_at
+                )
                 running.next_start = _backoff(running.restarts)
                 return 0.0
         running.is_ready = "readinessProbe" not in spec
@@ -172,6 +203,9 @@ class Kubelet:
         def ended(code: int) -> None:
             def settle() -> None:
                 running.group, running.is_ready = None, False
+                for group in running.sessions:
+                    send(group, signal.SIGKILL)
+                running.sessions.clear()
                 text = ""
                 if running.made is not None:
                     with contextlib.suppress(OSError):
@@ -200,11 +234,9 @@ class Kubelet:
 
         def ask() -> None:
             try:
-                words = made.argv(probe["exec"]["command"])
-                limit = float(probe.get("timeoutSeconds", 1)) + 1.0
-                done = subprocess.run(words, env=made.env, cwd=made.folder, capture_output=True, timeout=limit, check=False)
-                passed = done.returncode == 0
-            except (OSError, subprocess.TimeoutExpired):
+                words, limit = made.argv(probe["exec"]["command"]), float(probe.get("timeoutSeconds", 1)) + 1.0
+                passed = self._processes.run(words, made.env, made.folder, limit) == 0
+            except OSError:
                 passed = False
 
             def settle() -> None:
@@ -214,7 +246,9 @@ class Kubelet:
                 period = float(probe.get("periodSeconds", 10)) if running.is_ready else 0.2
                 self._loop.schedule(self, key, 0.0 if changed and not passed else period)
                 if changed:
-                    self._store.change("pods", *key, lambda new: self._report(new, self._sandboxes.get(new["metadata"]["uid"])))
+                    self._store.change(
+                        "pods", *key, lambda new: self._report(new, self._sandboxes.get(new["metadata"]["uid"]))
+                    )
 
             self._loop.call(settle)
 
@@ -237,8 +271,6 @@ class Kubelet:
         alive = [one for one in sandbox.containers.values() if one.group is not None]
         if alive:
             return max(0.05, sandbox.stopping.remaining.total_seconds())
-        for group in sandbox.sessions:
-            send(group, signal.SIGKILL)
         self._store.delete("pods", *key, grace=0)
         return None
 
@@ -281,8 +313,16 @@ class Kubelet:
     def _note(self, pod: Object, reason: str, message: str) -> None:
         """Write an Event about the pod; one name per pod and reason, so that repeats do not pile up."""
         meta = pod["metadata"]
-        about = {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
-        event: dict[str, Any] = {"metadata": {"name": f"{meta['name']}.{reason.lower()}", "namespace": meta["namespace"]}}
+        about = {
+            "kind": "Pod",
+            "apiVersion": "v1",
+            "name": meta["name"],
+            "namespace": meta["namespace"],
+            "uid": meta["uid"],
+        }
+        event: dict[str, Any] = {
+            "metadata": {"name": f"{meta['name']}.{reason.lower()}", "namespace": meta["namespace"]}
+        }
         event |= {"involvedObject": about, "reason": reason, "message": message, "type": "Warning", "count": 1}
         event |= {"source": {"component": "kubelet"}, "firstTimestamp": stamp(), "lastTimestamp": stamp()}
         with contextlib.suppress(Refusal):

@@ -11,7 +11,10 @@ from practice.store import Event, Store
 
 _BORN_WITH = (
     ("serviceaccounts", {"metadata": {"name": "default"}}),
-    ("configmaps", {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "the practice range speaks plain HTTP\n"}}),
+    (
+        "configmaps",
+        {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "the practice range speaks plain HTTP\n"}},
+    ),
 )
 
 

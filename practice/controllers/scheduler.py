@@ -1,4 +1,4 @@
-"""The scheduler of one node: a pod gets the node once its claims are bound."""
+"""The scheduler: a pod gets a node once its claims are bound; the nodes are names, all of them this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from practice.controllers.loop import Key
 from practice.kinds import Object
 from practice.store import Event, Store, stamp
 
-NODE = "practice-node"
+NODES = ("practice-1", "practice-2", "practice-3")
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 
@@ -38,22 +38,46 @@ class Scheduler:
             claim = self._store.peek("persistentvolumeclaims", key[0], name)
             if claim is None or claim["metadata"].get("deletionTimestamp"):
                 state = "not found" if claim is None else "is being deleted"
-                problem = f'0/1 nodes are available: persistentvolumeclaim "{name}" {state}.'
+                problem = f'0/{len(NODES)} nodes are available: persistentvolumeclaim "{name}" {state}.'
             elif claim["status"].get("phase") != "Bound":
                 is_waiting = True
                 if self._is_delayed(claim):
                     self._store.change("persistentvolumeclaims", key[0], name, _select)
                 else:
-                    problem = problem or "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+                    problem = (
+                        problem
+                        or f"0/{len(NODES)} nodes are available: pod has unbound immediate PersistentVolumeClaims."
+                    )
         if problem:
-            self._store.change("pods", *key, lambda new: set_condition(new, "PodScheduled", False, "Unschedulable", problem))
+            self._store.change(
+                "pods", *key, lambda new: set_condition(new, "PodScheduled", False, "Unschedulable", problem)
+            )
         elif not is_waiting:
-            self._store.change("pods", *key, _bind)
+            node = self._node(pod)
+            self._store.change("pods", key[0], key[1], lambda new: _bind(new, node))
         return None
+
+    def _node(self, pod: Object) -> str:
+        """The node its selector names or its claims are used on (ReadWriteOnce), else the one with fewest pods."""
+        named = (pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/hostname")
+        if named:
+            return str(named)
+        loads, mine = dict.fromkeys(NODES, 0), set(claim_names(pod))
+        for other in self._store.list("pods"):
+            node = other["spec"].get("nodeName")
+            if node in loads and not is_over(other):
+                loads[node] += 1
+                if mine & set(claim_names(other)) and other["metadata"]["namespace"] == pod["metadata"]["namespace"]:
+                    return str(node)
+        return min(NODES, key=lambda name: loads[name])
 
     def _is_delayed(self, claim: Object) -> bool:
         known = self._store.peek("storageclasses.storage.k8s.io", None, claim["spec"].get("storageClassName") or "")
-        return known is not None and known["volumeBindingMode"] == "WaitForFirstConsumer" and not claim["spec"].get("volumeName")
+        return (
+            known is not None
+            and known["volumeBindingMode"] == "WaitForFirstConsumer"
+            and not claim["spec"].get("volumeName")
+        )
 
 
 def claim_names(pod: Object) -> list[str]:
@@ -62,12 +86,17 @@ def claim_names(pod: Object) -> list[str]:
     return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
 
 
+def is_over(pod: Object) -> bool:
+    """Whether the pod has ended and will not run again."""
+    return pod["status"].get("phase") in ("Succeeded", "Failed")
+
+
 def _select(claim: Object) -> None:
-    claim["metadata"].setdefault("annotations", {})[SELECTED_NODE] = NODE
+    claim["metadata"].setdefault("annotations", {})[SELECTED_NODE] = NODES[0]
 
 
-def _bind(pod: Object) -> None:
-    pod["spec"]["nodeName"] = NODE
+def _bind(pod: Object, node: str) -> None:
+    pod["spec"]["nodeName"] = node
     set_condition(pod, "PodScheduled", True)
 
 

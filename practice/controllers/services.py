@@ -37,14 +37,28 @@ class Services:
         for pod in self._store.list("pods", key[0]):
             labels = pod["metadata"].get("labels") or {}
             if wanted <= labels.items():
-                about = {"kind": "Pod", "namespace": key[0], "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+                about = {
+                    "kind": "Pod",
+                    "namespace": key[0],
+                    "name": pod["metadata"]["name"],
+                    "uid": pod["metadata"]["uid"],
+                }
                 ready = is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
                 endpoints.append({"addresses": ["127.0.0.1"], "conditions": {"ready": ready}, "targetRef": about})
         name = f"{key[1]}-practice"
         if self._store.peek(_SLICES, key[0], name) is None:
             meta = service["metadata"]
-            owner = {"apiVersion": "v1", "kind": "Service", "name": meta["name"], "uid": meta["uid"], "controller": True}
-            labels = {"kubernetes.io/service-name": key[1], "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+            owner = {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "name": meta["name"],
+                "uid": meta["uid"],
+                "controller": True,
+            }
+            labels = {
+                "kubernetes.io/service-name": key[1],
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            }
             about = {"name": name, "namespace": key[0], "labels": labels, "ownerReferences": [owner]}
             self._store.create(_SLICES, {"metadata": about, "addressType": "IPv4", "endpoints": endpoints, "ports": []})
         else:

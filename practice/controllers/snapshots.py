@@ -88,9 +88,11 @@ class Snapshots:
     def _begin(self, snapshot: Object) -> float | None:
         """Make the content for a snapshot of a claim; the content is what is cut."""
         meta, source = snapshot["metadata"], snapshot["spec"]["source"]
-        claim = self._store.peek("persistentvolumeclaims", meta["namespace"], source.get("persistentVolumeClaimName", ""))
+        claim = self._store.peek(
+            "persistentvolumeclaims", meta["namespace"], source.get("persistentVolumeClaimName", "")
+        )
         if claim is None or claim["status"].get("phase") != "Bound":
-            text = f'the PVC {source.get("persistentVolumeClaimName")} is not yet bound to a PV, will not attempt to take a snapshot'
+            text = f"the PVC {source.get('persistentVolumeClaimName')} is not yet bound to a PV, will not attempt to take a snapshot"
             self._fail(snapshot, f"Failed to create snapshot content with error snapshot controller failed: {text}")
             return None
         volume = self._store.read("persistentvolumes", None, claim["spec"]["volumeName"])
@@ -148,7 +150,12 @@ class Snapshots:
         if before != text:
             old = {name: value for name, value in (snapshot.get("status") or {}).items() if name != "error"}
             status = old | {"readyToUse": False, "error": {"message": text, "time": stamp()}}
-            self._store.change(SNAPSHOTS, snapshot["metadata"]["namespace"], snapshot["metadata"]["name"], lambda new: new.update(status=status))
+            self._store.change(
+                SNAPSHOTS,
+                snapshot["metadata"]["namespace"],
+                snapshot["metadata"]["name"],
+                lambda new: new.update(status=status),
+            )
 
     def _delete(self, snapshot: Object) -> float | None:
         meta = snapshot["metadata"]
@@ -167,7 +174,9 @@ class Snapshots:
                 self._store.delete(CONTENTS, None, bound)
             if self._store.peek(CONTENTS, None, bound) is not None:
                 return 0.05
-        self._store.change(SNAPSHOTS, meta["namespace"], meta["name"], lambda new: new["metadata"].update(finalizers=[]))
+        self._store.change(
+            SNAPSHOTS, meta["namespace"], meta["name"], lambda new: new["metadata"].update(finalizers=[])
+        )
         return None
 
     def _group_lives(self, snapshot: Object) -> bool:
@@ -184,7 +193,9 @@ class Snapshots:
         if content["metadata"].get("deletionTimestamp"):
             return self._delete_content(content)
         if CONTENT_BOUND not in (content["metadata"].get("finalizers") or []):
-            self._store.change(CONTENTS, None, name, lambda new: new["metadata"].update(finalizers=_with(new, CONTENT_BOUND)))
+            self._store.change(
+                CONTENTS, None, name, lambda new: new["metadata"].update(finalizers=_with(new, CONTENT_BOUND))
+            )
         if status.get("readyToUse"):
             return None
         if "snapshotHandle" in status:
@@ -247,7 +258,12 @@ def default_class(store: Store, key: str, name: str | None, driver: str) -> Obje
     if name:
         return store.read(key, None, name)
     rows = [one for one in store.list(key) if one["driver"] == driver]
-    marked = [one for one in rows if "true" in (v for k, v in (one["metadata"].get("annotations") or {}).items() if k.endswith("is-default-class"))]
+    marked = [
+        one
+        for one in rows
+        if "true"
+        in (v for k, v in (one["metadata"].get("annotations") or {}).items() if k.endswith("is-default-class"))
+    ]
     if len(marked) != 1:
         raise Refusal(404, f"{len(marked)} default snapshot classes were found for driver {driver}")
     return marked[0]

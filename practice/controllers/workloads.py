@@ -12,7 +12,12 @@ from practice.controllers.scheduler import set_condition
 from practice.kinds import Object
 from practice.store import Event, Store
 
-_DEPLOYMENTS, _REPLICAS, _STATEFUL, _DAEMONS = "deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps"
+_DEPLOYMENTS, _REPLICAS, _STATEFUL, _DAEMONS = (
+    "deployments.apps",
+    "replicasets.apps",
+    "statefulsets.apps",
+    "daemonsets.apps",
+)
 _KINDS = {"ReplicaSet": _REPLICAS, "StatefulSet": _STATEFUL, "DaemonSet": _DAEMONS, "Deployment": _DEPLOYMENTS}
 _HASH = "pod-template-hash"
 _REVISION = "controller-revision-hash"
@@ -57,7 +62,12 @@ class Workloads:
             number = 1 + max((int(_note(one, "deployment.kubernetes.io/revision", "0")) for one in sets), default=0)
             current = self._new_set(obj, digest, number, 0 if is_recreate and left else spec["replicas"])
             note = {"deployment.kubernetes.io/revision": str(number)}
-            self._store.change(_DEPLOYMENTS, meta["namespace"], meta["name"], lambda new: new["metadata"].setdefault("annotations", {}).update(note))
+            self._store.change(
+                _DEPLOYMENTS,
+                meta["namespace"],
+                meta["name"],
+                lambda new: new["metadata"].setdefault("annotations", {}).update(note),
+            )
         if not (is_recreate and left):
             self._scale(current, spec["replicas"])
         ready = (current.get("status") or {}).get("readyReplicas", 0)
@@ -102,7 +112,9 @@ class Workloads:
 
     def _scale(self, one: Object, replicas: int) -> None:
         meta = one["metadata"]
-        self._store.change(_REPLICAS, meta["namespace"], meta["name"], lambda new: new["spec"].update(replicas=replicas))
+        self._store.change(
+            _REPLICAS, meta["namespace"], meta["name"], lambda new: new["spec"].update(replicas=replicas)
+        )
 
     # --- ReplicaSet and DaemonSet --------------------------------------------------------------------------------
 
@@ -156,7 +168,11 @@ class Workloads:
         del pod["metadata"]["generateName"]
         pod["metadata"]["name"] = name = f"{meta['name']}-{number}"
         labels = pod["metadata"].setdefault("labels", {})
-        labels |= {"statefulset.kubernetes.io/pod-name": name, "apps.kubernetes.io/pod-index": str(number), _REVISION: revision}
+        labels |= {
+            "statefulset.kubernetes.io/pod-name": name,
+            "apps.kubernetes.io/pod-index": str(number),
+            _REVISION: revision,
+        }
         pod["spec"]["hostname"] = name
         if spec.get("serviceName"):
             pod["spec"]["subdomain"] = spec["serviceName"]
@@ -167,7 +183,9 @@ class Workloads:
                 about = {"name": claim, "namespace": meta["namespace"], "labels": chosen}
                 if notes := template["metadata"].get("annotations"):
                     about["annotations"] = dict(notes)
-                self._store.create("persistentvolumeclaims", {"metadata": about, "spec": copy.deepcopy(template["spec"])})
+                self._store.create(
+                    "persistentvolumeclaims", {"metadata": about, "spec": copy.deepcopy(template["spec"])}
+                )
             volumes = [one for one in pod["spec"].get("volumes") or [] if one["name"] != template["metadata"]["name"]]
             volumes.append({"name": template["metadata"]["name"], "persistentVolumeClaim": {"claimName": claim}})
             pod["spec"]["volumes"] = volumes
@@ -212,7 +230,9 @@ def living(store: Store, obj: Object) -> list[Object]:
     """Its pods that are neither over nor being deleted."""
     rows = owned(store, "pods", obj)
     over = ("Succeeded", "Failed")
-    return [pod for pod in rows if pod["status"].get("phase") not in over and not pod["metadata"].get("deletionTimestamp")]
+    return [
+        pod for pod in rows if pod["status"].get("phase") not in over and not pod["metadata"].get("deletionTimestamp")
+    ]
 
 
 def is_ready(pod: Object) -> bool:
