@@ -20,9 +20,8 @@ from refloat.target import ClusterRef
 from refloat.transfer import MoverSpec
 
 if TYPE_CHECKING:
-    from vault.repository import OpenVault
-
     from kube.cluster import Cluster
+    from vault.repository import OpenVault
 
 MOVER_IMAGE = "REFLOAT_MOVER_IMAGE"
 _clusters: dict[tuple[object, ...], Cluster] = {}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from blocks.handles import open_cluster
 from kube.apply import apply_plan
 from kube.apply import create_namespaces as create_in
-
-from blocks.handles import open_cluster
 from refloat.plan import Planned
 from refloat.target import ClusterRef
 from tasks.step import note, step

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from vault.catalogue import points
-
 from blocks.handles import open_cluster, open_existing_vault
 from refloat.choosing import select
 from refloat.plan import Objective
@@ -11,6 +9,7 @@ from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
 from tasks.step import note, step
+from vault.catalogue import points
 
 
 @step("choose", retries=2)

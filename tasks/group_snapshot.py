@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from blocks.handles import open_cluster
 from kube.snapshots import wait_cut
 from providers.snapshotters.csi import open_snapshotter
-
-from blocks.handles import open_cluster
 from refloat.application import APPLICATION_LABEL
 from refloat.inventory import Inventory
 from refloat.ports.volume_snapshotter import VolumeSnapshot

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from blocks.handles import mover_image, mover_secrets, open_cluster
 from kube.handover import hydrate_claim
 from kube.jobs import run_mover
 from kube.rewriting import rewrite
-
-from blocks.handles import mover_image, mover_secrets, open_cluster
 from refloat.application import APPLICATION_LABEL
 from refloat.plan import Planned, VolumeStep
 from refloat.policy import VaultLocation

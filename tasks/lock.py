@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vault.catalogue import points
-
 from blocks.handles import open_cluster, open_existing_vault
 from refloat.policy import VaultLocation
 from refloat.recovery_point import RecoveryPoint
 from refloat.target import ClusterRef
 from tasks.step import note
+from vault.catalogue import points
 
 
 @contextmanager

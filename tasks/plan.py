@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from kube.planning import make_plan
-from vault.catalogue import manifests as manifests_of
-
 from blocks.handles import open_cluster, open_existing_vault
+from kube.planning import make_plan
 from refloat.errors import PlanBlocked
 from refloat.plan import Mappings, Planned, RecoveryPlan
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
 from tasks.step import note, step, warn
+from vault.catalogue import manifests as manifests_of
 
 
 @step("plan", retries=2)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kube.home import HOME
-from providers.snapshotters.csi import open_snapshotter
-
 from blocks.handles import open_cluster, open_or_init_vault, open_store
 from kube.cluster import Cluster
+from kube.home import HOME
 from kube.hooks import plan_hooks
 from kube.rights import Right, missing_rights
+from providers.snapshotters.csi import open_snapshotter
 from refloat.application import Application
 from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
 from refloat.inventory import Inventory

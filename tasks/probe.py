@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from blocks.handles import open_cluster
 from kube.apply import resume_schedules
 from kube.readiness import targets_of, wait_ready
-
-from blocks.handles import open_cluster
 from refloat.plan import Planned
 from refloat.target import ClusterRef
 from tasks.step import note, step

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from vault.catalogue import seal as seal_in
-
 from blocks.handles import open_cluster, open_existing_vault
 from refloat import __version__
 from refloat.clock import now
@@ -18,6 +16,7 @@ from refloat.policy import ProtectionPolicy
 from refloat.recovery_point import CataloguedPoint, Consistency, HookRecord, RecoveryPoint, VolumeCopy, new_id
 from refloat.target import ClusterRef
 from tasks.step import note, step
+from vault.catalogue import seal as seal_in
 
 
 @dataclass(frozen=True)

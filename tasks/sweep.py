@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kube.sweep import sweep as sweep_cluster
-
 from blocks.handles import open_cluster
+from kube.sweep import sweep as sweep_cluster
 from refloat.recovery_point import ObjectRef
 from refloat.target import ClusterRef
 from tasks.step import note, step

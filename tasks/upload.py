@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from blocks.handles import mover_image, mover_secrets, open_cluster
 from kube.jobs import run_mover
 from kube.snapshots import wait_ready
 from providers.snapshotters.csi import open_snapshotter
-
-from blocks.handles import mover_image, mover_secrets, open_cluster
 from refloat.application import APPLICATION_LABEL
 from refloat.policy import VaultLocation
 from refloat.ports.volume_snapshotter import VolumeSnapshot

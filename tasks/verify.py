@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vault.verify import verify as verify_in
-
 from blocks.handles import open_cluster, open_existing_vault
 from refloat.policy import VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
 from tasks.step import note, step
+from vault.verify import verify as verify_in
 
 
 @step("verify", retries=2)
