@@ -1,0 +1,296 @@
+"""The object store behind the S3 protocol, AWS or any server that speaks it; ``s3://bucket/prefix``.
+
+One put is one request, so a reader never sees a part. Create-if-absent is ``If-None-Match: *``; several servers
+answer success and ignore it, so it is probed. Checksum trailers, a newer habit of the client, break some servers
+and are left out; over plain HTTP the signature covers the body's SHA-256. Passing faults are repeated here, in one
+way for every call, and never by the client.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from providers.object_stores.s3_client import Address, connect, credentials, parse
+from providers.object_stores.s3_errors import FOREIGN, translate
+from refloat.clock import Deadline, pause
+from refloat.errors import (
+    AccessDenied,
+    AlreadyExists,
+    Immutable,
+    NotFound,
+    Permanent,
+    RangeNotSatisfiable,
+    RefloatError,
+    Retry,
+    Unavailable,
+    Unsupported,
+)
+from refloat.ports.object_store import KEY, MAX_KEY, ObjectStoreCapabilities, StoredObject, validate_key
+
+MOST_BYTES = 5 * 2**30
+"""One PutObject takes 5 GiB (AWS, PutObject)."""
+CONCURRENCY = 8
+PUT_ID = "refloat-put"
+"""Object metadata that tells our own create-if-absent, repeated after a lost answer, from another writer's."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long passing faults are borne. A try ends ``connect`` or ``read`` after the last sign of life."""
+
+    connect: timedelta = timedelta(seconds=5)
+    read: timedelta = timedelta(seconds=30)
+    tries: int = 6
+    first_pause: timedelta = timedelta(seconds=0.25)
+    """Doubles with every try, less up to half at random."""
+    whole: timedelta = timedelta(seconds=60)
+    """No new try begins after it."""
+
+
+def open_store(url: str, environment: Mapping[str, str]) -> S3ObjectStore:
+    """The store under a bucket and prefix; asks nothing of the bucket yet.
+
+    Endpoint and region come from ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``AWS_REGION`` and ``AWS_PROFILE`` of
+    ``environment``, credentials from its ``AWS_ACCESS_KEY_ID``; what it does not say, from boto3's own chain.
+
+    Raises:
+        ConfigError: The URL, the endpoint or the profile is wrong.
+    """
+    return S3ObjectStore(parse(url, environment), environment)
+
+
+class S3ObjectStore:
+    """``refloat.ports.object_store.ObjectStore`` over one bucket and prefix."""
+
+    def __init__(self, address: Address, environment: Mapping[str, str], patience: Patience = Patience()) -> None:
+        self._address, self._patience = address, patience
+        self._session, self._client = connect(address, environment, patience.connect, patience.read)
+        self._probing = threading.Lock()
+        self._capabilities: ObjectStoreCapabilities | None = None
+
+    @property
+    def url(self) -> str:
+        """The address it was opened with, without a trailing slash."""
+        return self._address.url
+
+    def capabilities(self) -> ObjectStoreCapabilities:
+        """What a probe found, once: a second conditional put of one key must be refused and change nothing.
+
+        Where the credentials may not delete, the probe's object (16 bytes) stays under ``refloat/probe/``.
+        """
+        with self._probing:
+            if self._capabilities is None:
+                host = urlsplit(str(self._client.meta.endpoint_url)).hostname or ""
+                self._capabilities = ObjectStoreCapabilities(
+                    conditional_create=self._probe_conditional_create(),
+                    is_local=host in ("localhost", "::1") or host.startswith("127."),
+                    max_object_bytes=MOST_BYTES,
+                    advised_concurrency=CONCURRENCY,
+                )
+            return self._capabilities
+
+    def _probe_conditional_create(self) -> bool:
+        key, first = f"refloat/probe/{secrets.token_hex(16)}", secrets.token_bytes(16)
+        try:
+            self.put(key, first, if_absent=True)
+        except Unsupported:
+            return False
+        try:
+            self.put(key, secrets.token_bytes(16), if_absent=True)
+        except AlreadyExists:
+            return self.get(key) == first
+        finally:
+            with suppress(AccessDenied, Immutable):
+                self.delete(key)
+        return False
+
+    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+        """Store ``body`` in one request.
+
+        Raises:
+            AlreadyExists: ``if_absent`` and the key exists.
+            StoreFull: No room, or over quota.
+        """
+        words: dict[str, Any] = {"Body": bytes(body) if isinstance(body, memoryview) else body}
+        if not if_absent:
+            self._again("cannot be stored", key, lambda: self._client.put_object(**self._named(key), **words))
+            return
+        put_id = secrets.token_hex(16)
+        words.update(IfNoneMatch="*", Metadata={PUT_ID: put_id})
+        asked = 0
+
+        def create() -> None:
+            nonlocal asked
+            asked += 1
+            self._client.put_object(**self._named(key), **words)
+
+        try:
+            self._again("cannot be stored", key, create)
+        except AlreadyExists:
+            # An answer lost on the way makes the repeated request meet the object that the first one made.
+            if asked == 1 or self._put_id(key) != put_id:
+                raise
+
+    def _put_id(self, key: str) -> str | None:
+        try:
+            return str(self._head(key).get("Metadata", {}).get(PUT_ID))
+        except NotFound:
+            return None
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes from ``start``, exactly ``length`` of them, or all to the end.
+
+        Raises:
+            NotFound: No such key.
+            RangeNotSatisfiable: Fewer bytes exist than asked for.
+            Unsupported: The server ignores ranges.
+        """
+        if start < 0 or (length is not None and length <= 0) or (start and length is None):
+            length = self._rest_of(key, start, length)
+            if length == 0:
+                return b""
+        where = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
+        return self._again("cannot be read", key, lambda: self._read(key, where, start, length))
+
+    def _rest_of(self, key: str, start: int, length: int | None) -> int:
+        """How many bytes a request means that no Range header can say, or not without knowing the size."""
+        size = self.stat(key).size_bytes
+        wanted = size - start if length is None else length
+        if start < 0 or wanted < 0 or start + wanted > size:
+            raise RangeNotSatisfiable(f"{self._place(key)} has {size} bytes, not {wanted} from {start}", key=key)
+        return wanted
+
+    def _read(self, key: str, where: Mapping[str, str], start: int, length: int | None) -> bytes:
+        answer = self._client.get_object(**self._named(key), **where)
+        with closing(answer["Body"]) as stream:
+            announced = answer.get("ContentLength")
+            if where and not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):
+                raise Unsupported(f"{self._place(key)}: the store ignores ranges", key=key)
+            if length is not None and isinstance(announced, int) and announced < length:
+                raise RangeNotSatisfiable(
+                    f"{self._place(key)} has {announced} bytes from {start}, not {length}", key=key
+                )
+            body = bytes(stream.read())
+        if len(body) != (announced if length is None else length):
+            raise Unavailable(f"{self._place(key)} gave {len(body)} of {announced} bytes", key=key)
+        return body
+
+    def stat(self, key: str) -> StoredObject:
+        """Size and time.
+
+        Raises:
+            NotFound: No such key.
+        """
+        found = self._head(key)
+        return self._described(key, found.get("ContentLength"), found.get("LastModified"))
+
+    def _head(self, key: str) -> Any:
+        return self._again("cannot be read", key, lambda: self._client.head_object(**self._named(key)))
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Every object whose key starts with ``prefix``, sorted by key; a page of 1000 is asked for when it is needed.
+
+        Raises:
+            Unsupported: The server does not list in the order of keys.
+        """
+        begin, previous, words = self._address.key(""), "", {"Prefix": self._address.key(prefix)}
+        while True:
+            page = self._again("cannot be listed", None, partial(self._page, words))
+            for found in page.get("Contents", ()):
+                key = str(found["Key"]).removeprefix(begin)
+                if len(key) > MAX_KEY or not KEY.match(key):
+                    continue
+                if key <= previous:
+                    raise Unsupported(f"{self.url} does not list in the order of keys: {key} after {previous}", key=key)
+                previous = key
+                yield self._described(key, found.get("Size"), found.get("LastModified"))
+            if not page.get("IsTruncated"):
+                return
+            words = {"Prefix": words["Prefix"], "ContinuationToken": page["NextContinuationToken"]}
+
+    def _page(self, words: Mapping[str, str]) -> Any:
+        page = self._client.list_objects_v2(Bucket=self._address.bucket, **words)
+        if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+            raise Permanent(f"{self.url} cannot be listed: the store does not say where its next page begins")
+        return page
+
+    def delete(self, key: str) -> None:
+        """Remove the object; succeeds when it is already gone. In a versioned bucket this hides it.
+
+        Raises:
+            Immutable: It is under retention.
+        """
+        try:
+            self._again("cannot be removed", key, lambda: self._client.delete_object(**self._named(key)))
+        except NotFound as missing:  # S3 itself answers success; Google's endpoint answers 404
+            if "key" not in missing.context:
+                raise
+
+    def mover_environment(self) -> Mapping[str, str]:
+        """Credentials, region and endpoint as they were resolved here, in the variables that every S3 client reads.
+
+        Raises:
+            AccessDenied: There are no credentials to hand on.
+        """
+        try:
+            words = credentials(self._session, self.url)
+        except FOREIGN as error:
+            raise self._translate(error, "cannot be handed on", None) from error
+        meta = self._client.meta
+        return {**words, "AWS_REGION": str(meta.region_name), "AWS_ENDPOINT_URL": str(meta.endpoint_url)}
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def _again(self, what: str, key: str | None, call: Callable[[], _T]) -> _T:
+        """The call's answer, repeated while it fails in passing; foreign errors translated."""
+        deadline = Deadline.after(self._patience.whole)
+        wait = self._patience.first_pause
+        for left in reversed(range(self._patience.tries)):
+            try:
+                return call()
+            except RefloatError as error:
+                failed = error
+            except FOREIGN as error:
+                failed = self._translate(error, what, key)
+                failed.__cause__ = error
+            if failed.retry is not Retry.LATER or not left or deadline.is_over:
+                raise failed
+            pause(wait * random.uniform(0.5, 1.0))
+            wait *= 2
+        raise AssertionError("patience has at least one try")
+
+    def _translate(self, error: Exception, what: str, key: str | None) -> RefloatError:
+        place = self.url if key is None else self._place(key)
+        gone = self._is_bucket_gone
+        return translate(error, f"{place} {what}", bucket=self._address.bucket, key=key, is_bucket_gone=gone)
+
+    def _is_bucket_gone(self) -> bool:
+        try:
+            self._client.list_objects_v2(Bucket=self._address.bucket, MaxKeys=1)
+        except FOREIGN as error:
+            return "NoSuchBucket" in str(error)
+        return False
+
+    def _named(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._address.bucket, "Key": self._address.key(validate_key(key))}
+
+    def _described(self, key: str, size: object, modified: object) -> StoredObject:
+        if not isinstance(size, int) or not isinstance(modified, datetime):
+            raise Permanent(f"{self._place(key)}: the store does not say its size and time", key=key)
+        return StoredObject(key, size, modified.astimezone(UTC))
+
+    def _place(self, key: str) -> str:
+        return f"{self.url}/{key}"
