@@ -15,7 +15,7 @@ from practice.refusal import Refusal
 
 @dataclass(frozen=True)
 class Identity:
-    """A user; ``denied`` are (verb, kind) shell patterns, kind as ``Kind`` or ``Kind.group``, ``Pod/exec`` for a subresource."""
+    """A user; ``denied`` are (verb, kind) shell patterns, a kind spelt ``Kind``, ``Kind.group`` or ``Pod/exec``."""
 
     name: str
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)

@@ -36,7 +36,7 @@ class Address:
 def read_path(kinds: KindTable, path: str) -> Address:
     """The address of a percent-encoded path; 404 when nothing is served there."""
     parts = [unquote(part) for part in path.strip("/").split("/")]
-    group, version, rest = "", "", []
+    group, version, rest = "", "", list[str]()
     match parts:
         case ["api", version, *rest]:
             pass

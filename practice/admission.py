@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from practice.kinds import Object, Resource
@@ -32,33 +33,54 @@ def complete(store: Store, resource: Resource, obj: Object) -> None:
             del meta[side]
     if resource.has_status:
         obj.pop("status", None)
-    match resource.key:
-        case "namespaces":
-            meta.setdefault("labels", {})["kubernetes.io/metadata.name"] = meta.get("name", "")
-            obj["spec"] = {"finalizers": ["kubernetes"]}
-            obj["status"] = {"phase": "Active"}
-        case "pods":
-            _complete_pod(store, meta.get("namespace", ""), obj)
-        case "secrets":
-            for name, text in (obj.pop("stringData", None) or {}).items():
-                obj.setdefault("data", {})[name] = base64.b64encode(str(text).encode()).decode()
-            obj.setdefault("type", "Opaque")
-        case "persistentvolumeclaims":
-            _complete_claim(store, obj)
-        case "persistentvolumes":
-            _finalizer(obj, "kubernetes.io/pv-protection")
-            _defaults(obj["spec"], persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
-            obj["status"] = {"phase": "Pending"}
-        case "services":
-            _complete_service(store, obj)
-        case "deployments.apps" | "statefulsets.apps" | "replicasets.apps" | "daemonsets.apps":
-            _complete_workload(resource.key, obj)
-        case "jobs.batch":
-            _complete_job(obj)
-        case "storageclasses.storage.k8s.io":
-            _defaults(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
-        case "customresourcedefinitions.apiextensions.k8s.io":
-            obj["status"] = _established(obj["spec"])
+    act = _COMPLETE.get(resource.key)
+    if act is not None:
+        act(store, obj)
+
+
+def redefault(store: Store, resource: Resource, new: Object, old: Object) -> None:
+    """Add the defaults that a changed object lacks, in place; what was assigned at birth stays."""
+    if resource.key == "services":
+        for field in ("clusterIP", "clusterIPs"):
+            if field in old["spec"] and not new["spec"].get(field):
+                new["spec"][field] = old["spec"][field]
+    if resource.key in _REDEFAULTED:
+        status = new.get("status")
+        _COMPLETE[resource.key](store, new)
+        new.pop("status", None)
+        if status is not None:
+            new["status"] = status
+
+
+def _complete_namespace(_store: Store, obj: Object) -> None:
+    obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
+    obj["spec"] = {"finalizers": ["kubernetes"]}
+    obj["status"] = {"phase": "Active"}
+
+
+def _complete_secret(_store: Store, obj: Object) -> None:
+    encode_strings(obj)
+    obj.setdefault("type", "Opaque")
+
+
+def encode_strings(secret: Object) -> None:
+    """Move ``stringData`` of a Secret into ``data``."""
+    for name, text in (secret.pop("stringData", None) or {}).items():
+        secret.setdefault("data", {})[name] = base64.b64encode(str(text).encode()).decode()
+
+
+def _complete_volume(_store: Store, obj: Object) -> None:
+    _finalizer(obj, "kubernetes.io/pv-protection")
+    _defaults(obj["spec"], persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+    obj["status"] = {"phase": "Pending"}
+
+
+def _complete_class(_store: Store, obj: Object) -> None:
+    _defaults(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+
+
+def _complete_definition(_store: Store, obj: Object) -> None:
+    obj["status"] = _established(obj["spec"])
 
 
 def _defaults(target: Object, **values: Any) -> None:
@@ -95,8 +117,8 @@ def _complete_template(spec: Object) -> None:
                 volume[source].setdefault(field, 0o644)
 
 
-def _complete_pod(store: Store, namespace: str, obj: Object) -> None:
-    spec = obj["spec"]
+def _complete_pod(store: Store, obj: Object) -> None:
+    spec, namespace = obj["spec"], obj["metadata"].get("namespace", "")
     _defaults(spec, serviceAccountName="default")
     _complete_template(spec)
     _defaults(spec, enableServiceLinks=True, priority=0, preemptionPolicy="PreemptLowerPriority")
@@ -151,8 +173,8 @@ def _ip(number: int) -> str:
     return f"10.96.{number // 250}.{number % 250 + 1}"
 
 
-def _complete_workload(key: str, obj: Object) -> None:
-    spec = obj["spec"]
+def _complete_workload(_store: Store, obj: Object) -> None:
+    spec, key = obj["spec"], f"{obj['kind'].lower()}s.apps"
     _complete_template(spec.get("template", {}).get("spec", {}))
     if key != "daemonsets.apps":
         spec.setdefault("replicas", 1)
@@ -170,7 +192,7 @@ def _complete_workload(key: str, obj: Object) -> None:
     obj["status"] = {"replicas": 0} if key != "deployments.apps" else {}
 
 
-def _complete_job(obj: Object) -> None:
+def _complete_job(_store: Store, obj: Object) -> None:
     spec, uid = obj["spec"], obj["metadata"]["uid"]
     _defaults(spec, parallelism=1, completions=1, backoffLimit=6, completionMode="NonIndexed", suspend=False)
     _defaults(spec, manualSelector=False, podReplacementPolicy="TerminatingOrFailed")
@@ -197,6 +219,24 @@ def _established(spec: Object) -> Object:
     ]
     return {"conditions": conditions, "acceptedNames": spec["names"], "storedVersions": [spec["versions"][0]["name"]]}
 
+
+_COMPLETE: dict[str, Callable[[Store, Object], None]] = {
+    "namespaces": _complete_namespace,
+    "pods": _complete_pod,
+    "secrets": _complete_secret,
+    "persistentvolumeclaims": _complete_claim,
+    "persistentvolumes": _complete_volume,
+    "services": _complete_service,
+    "deployments.apps": _complete_workload,
+    "statefulsets.apps": _complete_workload,
+    "replicasets.apps": _complete_workload,
+    "daemonsets.apps": _complete_workload,
+    "jobs.batch": _complete_job,
+    "storageclasses.storage.k8s.io": _complete_class,
+    "customresourcedefinitions.apiextensions.k8s.io": _complete_definition,
+}
+
+_REDEFAULTED = {"secrets", "services", "deployments.apps", "statefulsets.apps", "replicasets.apps", "daemonsets.apps"}
 
 _IMMUTABLE = {
     "persistentvolumeclaims": (

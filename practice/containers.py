@@ -56,6 +56,27 @@ class Container:
         return words
 
 
+_VOLUMES = {"name", "persistentVolumeClaim", "hostPath", "configMap", "secret", "emptyDir", "projected"}
+_PROJECTIONS = {"configMap", "secret", "serviceAccountToken"}
+_UNKNOWN_OF_CONTAINERS = ("livenessProbe", "startupProbe", "lifecycle", "volumeDevices", "restartPolicy")
+_ENTRIES = {"fieldRef", "configMapKeyRef", "secretKeyRef"}
+
+
+def unsupported(pod: Object, spec: Object) -> str:
+    """What a container asks for that would have to be guessed at; empty when there is nothing."""
+    volumes = pod["spec"].get("volumes") or []
+    sources = [source for volume in volumes for source in volume.get("projected", {}).get("sources", [])]
+    found = [f"volumes of kind {kind}" for volume in volumes for kind in sorted(set(volume) - _VOLUMES)]
+    found += [f"projected {kind}" for source in sources for kind in sorted(set(source) - _PROJECTIONS)]
+    found += [f"a container's {field}" for field in _UNKNOWN_OF_CONTAINERS if field in spec]
+    found += ["subPathExpr" for mount in spec.get("volumeMounts") or [] if "subPathExpr" in mount]
+    for entry in spec.get("env") or []:
+        found += [f"an environment's {kind}" for kind in sorted(set(entry.get("valueFrom") or {}) - _ENTRIES)]
+    if "exec" not in spec.get("readinessProbe", {"exec": {}}):
+        found.append("readiness probes other than exec")
+    return "; ".join(found)
+
+
 class Pods:
     """Prepares containers of pods below ``root``/pods."""
 
@@ -76,6 +97,8 @@ class Pods:
         Raises:
             NotYet: A Secret, ConfigMap, claim or image it needs is not there.
         """
+        if unknown := unsupported(pod, spec):
+            raise NotYet("CreateContainerConfigError", f"the practice range does not know {unknown}")
         image = spec.get("image", "")
         if image.rpartition(":")[2] == "missing":
             raise NotYet("ErrImagePull", f'failed to pull image "{image}": not found')
@@ -105,6 +128,7 @@ class Pods:
     def _environment(self, pod: Object, spec: Object, container: Container) -> dict[str, str]:
         namespace, meta = pod["metadata"]["namespace"], pod["metadata"]
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOSTNAME": meta["name"], "HOME": str(container.folder)}
+        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
         env |= {"LANG": os.environ.get("LANG", "C.UTF-8"), "PYTHONPATH": str(_CODE), "PYTHONUNBUFFERED": "1"}
         temporary = [str(folder) for mount, folder in container.mounts if mount == "/tmp"]
         env |= {"TMPDIR": temporary[0]} if temporary else {}
@@ -152,16 +176,16 @@ class Pods:
 
     def _volume(self, pod: Object, volume: Object) -> Path:
         namespace = pod["metadata"]["namespace"]
-        own = self.folder(pod) / "volumes" / volume["name"]
+        own = self.folder(pod) / "volumes" / str(volume["name"])
         if "persistentVolumeClaim" in volume:
             claim = self._store.read("persistentvolumeclaims", namespace, volume["persistentVolumeClaim"]["claimName"])
             found = self._store.read("persistentvolumes", None, claim["spec"].get("volumeName", ""))
-            folder = self._volumes.path(found["spec"].get("csi", {}).get("volumeHandle", ""))
+            folder: Path = self._volumes.path(found["spec"].get("csi", {}).get("volumeHandle", ""))
             if not folder.is_dir():
                 raise NotYet("ContainerCreating", f"MountVolume failed: volume {folder.name} does not exist")
             return folder
         if "hostPath" in volume:
-            return Path(volume["hostPath"]["path"])
+            return Path(str(volume["hostPath"]["path"]))
         own.mkdir(parents=True, exist_ok=True)
         for kind, field in (("configmaps", "configMap"), ("secrets", "secret")):
             if field in volume:

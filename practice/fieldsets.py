@@ -51,11 +51,11 @@ def leaves(obj: dict[str, Any]) -> dict[Path, Any]:
     found: dict[Path, Any] = {}
     metadata_skipped = set(_UNOWNED_METADATA.split())
     for name, value in obj.items():
-        if name in _UNOWNED:
-            continue
         if name == "metadata":
-            value = {key: part for key, part in value.items() if key not in metadata_skipped}
-        _collect(value, (f"f:{name}",), (name,), found)
+            owned = {key: part for key, part in value.items() if key not in metadata_skipped}
+            _collect(owned, ("f:metadata",), ("metadata",), found)
+        elif name not in _UNOWNED:
+            _collect(value, (f"f:{name}",), (name,), found)
     return found
 
 
@@ -147,10 +147,10 @@ def apply(live: dict[str, Any] | None, wanted: dict[str, Any], manager: str, *, 
             kept.append(entry | {"fieldsV1": to_fields(paths)})
     if conflicts and not force:
         raise _conflict(conflicts)
-    result = copy.deepcopy(live) if live else {"metadata": {}}
+    result: dict[str, Any] = copy.deepcopy(live) if live else {"metadata": {}}
     for path in sorted(before - set(config) - others, key=len, reverse=True):
         _remove(result, path)
-    result = _merged(result, wanted, ())
+    result = dict(_merged(result, wanted, ()))
     kept.append(_entry(manager, "Apply", str(wanted.get("apiVersion", "")), set(config), at))
     result["metadata"]["managedFields"] = kept
     return result

@@ -187,21 +187,20 @@ def discovery(table: KindTable, path: str) -> Object | None:
         versions = groups.setdefault(row.group, [])
         if row.version not in versions:
             versions.append(row.version)
-    parts = path.strip("/").split("/")
-    match parts:
+    found: Object | None = None
+    match path.strip("/").split("/"):
         case ["version"]:
-            return {"major": "1", "minor": "36", "gitVersion": VERSION, "platform": "practice"}
+            found = {"major": "1", "minor": "36", "gitVersion": VERSION, "platform": "practice"}
         case ["api"]:
-            return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+            found = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
         case ["apis"]:
             named = [_group(g, v) for g, v in groups.items() if g]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": named}
+            found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": named}
         case ["api", "v1"]:
-            return _resource_list([r for r in table.all if not r.group], "v1")
+            found = _resource_list([r for r in table.all if not r.group], "v1")
         case ["apis", group] if group in groups:
-            return {"kind": "APIGroup", "apiVersion": "v1"} | _group(group, groups[group])
+            found = {"kind": "APIGroup", "apiVersion": "v1"} | _group(group, groups[group])
         case ["apis", group, version] if version in groups.get(group, []):
             rows = [r for r in table.all if r.group == group and r.version == version]
-            return _resource_list(rows, f"{group}/{version}")
-        case _:
-            return None
+            found = _resource_list(rows, f"{group}/{version}")
+    return found

@@ -35,23 +35,19 @@ def _requirement(text: str) -> Callable[[dict[str, str]], bool]:
     if not found:
         raise Refusal(400, f"unable to parse requirement: {text}")
     negated, key, word, values, sign, value = found.groups()
-    if negated:
-        return lambda labels: key not in labels
-    if word:
-        among = {part.strip() for part in values.split(",")}
-        if word == "in":
-            return lambda labels: labels.get(key) in among
-        return lambda labels: labels.get(key) not in among
-    if sign in ("=", "=="):
-        return lambda labels: labels.get(key) == value
-    if sign == "!=":
-        return lambda labels: labels.get(key) != value
-    if sign in (">", "<"):
-        ahead = sign == ">"
-        return lambda labels: (
-            key in labels and (int(labels[key]) > int(value) if ahead else int(labels[key]) < int(value))
-        )
-    return lambda labels: key in labels
+    among = {part.strip() for part in (values or "").split(",")}
+    tests: dict[str, Callable[[dict[str, str]], bool]] = {
+        "in": lambda labels: labels.get(key) in among,
+        "notin": lambda labels: labels.get(key) not in among,
+        "=": lambda labels: labels.get(key) == value,
+        "==": lambda labels: labels.get(key) == value,
+        "!=": lambda labels: labels.get(key) != value,
+        ">": lambda labels: key in labels and int(labels[key]) > int(value),
+        "<": lambda labels: key in labels and int(labels[key]) < int(value),
+        "!": lambda labels: key not in labels,
+        "": lambda labels: key in labels,
+    }
+    return tests[negated or word or sign or ""]
 
 
 def by_labels(text: str) -> Matcher:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 
 from practice import fieldsets, patches
 from practice.access import Identity, review
+from practice.admission import encode_strings, redefault
 from practice.kinds import Object, Resource
 from practice.refusal import Refusal, missing
 from practice.selectors import Matcher, by_fields, by_labels
@@ -72,26 +73,30 @@ class Verbs:
         """Carry out any verb but watch, exec and log."""
         if request.resource.key == "selfsubjectaccessreviews.authorization.k8s.io":
             return 201, review(request.identity, self._store.kinds.all, request.document())
-        match request.method, bool(request.name):
-            case "GET", True:
-                found = self._store.read(request.resource.key, request.namespace, request.name)
-                return 200, _scale_of(found) if request.subresource == "scale" else found
-            case "GET", False:
-                return 200, self._list(request)
-            case "POST", False:
-                return 201, self._create(request)
-            case "POST", True if request.subresource == "eviction":
-                self._store.delete("pods", request.namespace, request.name)
-                return 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-            case "PUT", True:
-                return 200, self._update(request)
-            case "PATCH", True:
-                return self._patch(request)
-            case "DELETE", True:
-                return 200, self._delete(request, request.namespace, request.name, self._options(request))
-            case "DELETE", False:
-                return 200, self._delete_collection(request)
-        raise Refusal(405, "the server does not allow this method on the requested resource")
+        acts: dict[tuple[str, bool, str], Callable[[Request], tuple[int, Object]]] = {
+            ("GET", True, "scale"): lambda asked: (200, _scale_of(self._read(asked))),
+            ("GET", True, "status"): lambda asked: (200, self._read(asked)),
+            ("GET", True, ""): lambda asked: (200, self._read(asked)),
+            ("GET", False, ""): lambda asked: (200, self._list(asked)),
+            ("POST", False, ""): lambda asked: (201, self._create(asked)),
+            ("POST", True, "eviction"): lambda asked: (201, self._evict(asked)),
+            ("DELETE", True, ""): lambda asked: (200, self._delete_one(asked)),
+            ("DELETE", False, ""): lambda asked: (200, self._delete_collection(asked)),
+        }
+        for subresource in ("", "status", "scale", "finalize"):
+            acts["PUT", True, subresource] = lambda asked: (200, self._update(asked))
+            acts["PATCH", True, subresource] = self._patch
+        act = acts.get((request.method, bool(request.name), request.subresource))
+        if act is None:
+            raise Refusal(405, "the server does not allow this method on the requested resource")
+        return act(request)
+
+    def _read(self, request: Request) -> Object:
+        return self._store.read(request.resource.key, request.namespace, request.name)
+
+    def _evict(self, request: Request) -> Object:
+        self._store.delete("pods", request.namespace, request.name)
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -187,11 +192,11 @@ class Verbs:
         elif resource.has_status:
             new = {name: value for name, value in new.items() if name != "status"}
             new |= {"status": old["status"]} if "status" in old else {}
-        if resource.key == "secrets" and "stringData" in new:
-            for name, text in (new.pop("stringData") or {}).items():
-                new.setdefault("data", {})[name] = base64.b64encode(str(text).encode()).decode()
+        new = copy.deepcopy(new)
+        if not request.subresource:
+            redefault(self._store, resource, new, old)
         manager = None if request.subresource else request.manager
-        return self._store.save(resource, old, copy.deepcopy(new), manager=manager, dry_run=request.is_dry_run)
+        return self._store.save(resource, old, new, manager=manager, dry_run=request.is_dry_run)
 
     def _conflict(self, request: Request, text: str) -> Refusal:
         key, name = request.resource.key, request.name
@@ -230,8 +235,7 @@ class Verbs:
             raise Refusal(400, "metadata.managedFields must be nil")
         force = request.query.get("force") == "true"
         if request.resource.key == "secrets":
-            for name, text in (wanted.pop("stringData", None) or {}).items():
-                wanted.setdefault("data", {})[name] = base64.b64encode(str(text).encode()).decode()
+            encode_strings(wanted)
         new = fieldsets.apply(old, wanted, request.query["fieldManager"], force=force, at=stamp())
         if old is not None:
             if request.resource.has_status and request.subresource != _WRITES_STATUS:
@@ -239,6 +243,7 @@ class Verbs:
             version = wanted["metadata"].get("resourceVersion")
             if version not in (None, old["metadata"]["resourceVersion"]):
                 raise self._conflict(request, "the object has been modified")
+            redefault(self._store, request.resource, new, old)
             return 200, self._store.save(request.resource, old, new, dry_run=request.is_dry_run)
         made = self._store.create(request.resource.key, new, dry_run=request.is_dry_run)
         return 201, made
@@ -259,6 +264,9 @@ class Verbs:
         if options.get("dryRun"):
             options["dryRun"] = True
         return options
+
+    def _delete_one(self, request: Request) -> Object:
+        return self._delete(request, request.namespace, request.name, self._options(request))
 
     def _delete(self, request: Request, namespace: str, name: str, options: Object) -> Object:
         with self._store.lock:

@@ -37,22 +37,20 @@ def since(store: Store, request: Request) -> tuple[list[Object], int]:
 
 def _shown(event: Event, request: Request, wanted: Any) -> Object | None:
     """The event as this watch sees it: leaving the selection is a deletion, entering it an addition."""
-    if event.resource.key != request.resource.key:
-        return None
-    if request.namespace and event.object["metadata"].get("namespace") != request.namespace:
-        return None
-    if request.name and event.object["metadata"]["name"] != request.name:
+    meta = event.object["metadata"]
+    of_kind = event.resource.key == request.resource.key
+    if not of_kind or (request.namespace and meta.get("namespace") != request.namespace):
         return None
     was = event.before is not None and wanted(event.before)
-    if event.type == "DELETED":
-        return {"type": "DELETED", "object": event.object} if was else None
-    now = wanted(event.object)
+    now = event.type != "DELETED" and wanted(event.object)
     if now:
         return {"type": "MODIFIED" if was else "ADDED", "object": event.object}
-    if was and event.before is not None:
-        meta = event.before["metadata"] | {"resourceVersion": event.object["metadata"]["resourceVersion"]}
-        return {"type": "DELETED", "object": event.before | {"metadata": meta}}
-    return None
+    if not was or event.before is None:
+        return None
+    if event.type == "DELETED":
+        return {"type": "DELETED", "object": event.object}
+    before = event.before["metadata"] | {"resourceVersion": meta["resourceVersion"]}
+    return {"type": "DELETED", "object": event.before | {"metadata": before}}
 
 
 class Watches:

@@ -134,7 +134,7 @@ class Claims:
         self._volumes.make(handle, source=source)
         reference = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": meta["namespace"]}
         reference |= {"name": meta["name"], "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
-        volume = {
+        volume: Object = {
             "metadata": {
                 "name": f"pvc-{meta['uid']}",
                 "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER},
@@ -150,7 +150,7 @@ class Claims:
                 "volumeMode": spec["volumeMode"],
             },
         }
-        if self._store.peek(_VOLUMES, None, volume["metadata"]["name"]) is None:  # type: ignore[arg-type]
+        if self._store.peek(_VOLUMES, None, volume["metadata"]["name"]) is None:
             self._store.create(_VOLUMES, volume)
 
     def _snapshot_of(self, claim: Object) -> str | None:
@@ -165,7 +165,8 @@ class Claims:
         if bytes_of(status.get("restoreSize", "0")) > bytes_of(claim["spec"]["resources"]["requests"]["storage"]):
             return None
         content = self._store.peek(f"volumesnapshotcontents.{SNAPSHOT}", None, status["boundVolumeSnapshotContentName"])
-        return (content or {}).get("status", {}).get("snapshotHandle")
+        handle = (content or {}).get("status", {}).get("snapshotHandle")
+        return None if handle is None else str(handle)
 
     def _release(self, claim: Object) -> None:
         meta = claim["metadata"]

@@ -24,9 +24,7 @@ class Garbage:
                 found = self._store.of_uid(owner["uid"])
                 if found is not None and found[1]["metadata"].get("deletionTimestamp"):
                     yield self._key(*found)
-        elif (
-            meta.get("ownerReferences") and (event.type == "ADDED" or _owners_changed(event)) or meta.get("finalizers")
-        ):
+        elif meta.get("finalizers") or (meta.get("ownerReferences") and _owners_changed(event)):
             yield self._key(event.resource.key, event.object)
 
     def reconcile(self, key: Key) -> float | None:
@@ -90,5 +88,7 @@ class Garbage:
 
 
 def _owners_changed(event: Event) -> bool:
-    before = event.before["metadata"].get("ownerReferences") if event.before else None
-    return before != event.object["metadata"].get("ownerReferences")
+    if event.before is None:
+        return True
+    before = event.before["metadata"].get("ownerReferences")
+    return bool(before != event.object["metadata"].get("ownerReferences"))

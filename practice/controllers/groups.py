@@ -159,7 +159,7 @@ class GroupSnapshots:
             reference["uid"] = made["metadata"]["uid"]
             spec = {"deletionPolicy": chosen["deletionPolicy"], "driver": driver, "volumeSnapshotRef": reference}
             spec |= {"source": {"volumeHandle": member["volumeHandle"]}, "sourceVolumeMode": "Filesystem"}
-            content_meta = {
+            content_meta: Object = {
                 "name": f"snapcontent-{digest}",
                 "annotations": {GROUP_HANDLE: handle},
                 "finalizers": [CONTENT_BOUND],

@@ -42,6 +42,8 @@ class Running:
     is_ready: bool = False
     next_start: Deadline | None = None
     probed: bool = False
+    misses: int = 0
+    """Readiness probes that failed one after the other."""
     sessions: set[int] = field(default_factory=set)
     """Process groups of exec sessions; they end with the container."""
 
@@ -241,14 +243,14 @@ class Kubelet:
 
             def settle() -> None:
                 running.probed = False
-                changed = running.group == group and running.is_ready != passed
-                running.is_ready = passed and running.group == group
+                before = running.is_ready
+                running.misses = 0 if passed else running.misses + 1
+                lasting = running.is_ready and running.misses < int(probe.get("failureThreshold", 3))
+                running.is_ready = (passed or lasting) and running.group == group
                 period = float(probe.get("periodSeconds", 10)) if running.is_ready else 0.2
-                self._loop.schedule(self, key, 0.0 if changed and not passed else period)
-                if changed:
-                    self._store.change(
-                        "pods", *key, lambda new: self._report(new, self._sandboxes.get(new["metadata"]["uid"]))
-                    )
+                self._loop.schedule(self, key, period)
+                if running.is_ready != before:
+                    self._store.change("pods", key[0], key[1], self._report_own)
 
             self._loop.call(settle)
 
@@ -289,9 +291,12 @@ class Kubelet:
 
     # --- status --------------------------------------------------------------------------------------------------
 
-    def _report(self, pod: Object, sandbox: Sandbox | None) -> None:
-        if sandbox is None:
-            return
+    def _report_own(self, pod: Object) -> None:
+        sandbox = self._sandboxes.get(pod["metadata"]["uid"])
+        if sandbox is not None:
+            self._report(pod, sandbox)
+
+    def _report(self, pod: Object, sandbox: Sandbox) -> None:
         status = pod["status"]
         status |= {"hostIP": "127.0.0.1", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
         status.setdefault("startTime", stamp())

@@ -9,7 +9,7 @@ from practice.kinds import Object
 from practice.refusal import Refusal
 from practice.store import Event, Store
 
-_BORN_WITH = (
+_BORN_WITH: tuple[tuple[str, Object], ...] = (
     ("serviceaccounts", {"metadata": {"name": "default"}}),
     (
         "configmaps",
@@ -40,8 +40,8 @@ class Namespaces:
             return None
         if not home["metadata"].get("deletionTimestamp"):
             for kind, template in _BORN_WITH:
-                if self._store.peek(kind, name, str(template["metadata"]["name"])) is None:  # type: ignore[index]
-                    obj: Object = template | {"metadata": template["metadata"] | {"namespace": name}}  # type: ignore[operator]
+                if self._store.peek(kind, name, str(template["metadata"]["name"])) is None:
+                    obj: Object = template | {"metadata": template["metadata"] | {"namespace": name}}
                     self._store.create(kind, obj)
             return None
         left = 0

@@ -50,7 +50,7 @@ class Scheduler:
                     )
         if problem:
             self._store.change(
-                "pods", *key, lambda new: set_condition(new, "PodScheduled", False, "Unschedulable", problem)
+                "pods", key[0], key[1], lambda new: set_condition(new, "PodScheduled", False, "Unschedulable", problem)
             )
         elif not is_waiting:
             node = self._node(pod)

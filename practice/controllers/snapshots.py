@@ -92,7 +92,7 @@ class Snapshots:
             "persistentvolumeclaims", meta["namespace"], source.get("persistentVolumeClaimName", "")
         )
         if claim is None or claim["status"].get("phase") != "Bound":
-            text = f"the PVC {source.get('persistentVolumeClaimName')} is not yet bound to a PV, will not attempt to take a snapshot"
+            text = f"the PVC {source.get('persistentVolumeClaimName')} is not yet bound to a PV"
             self._fail(snapshot, f"Failed to create snapshot content with error snapshot controller failed: {text}")
             return None
         volume = self._store.read("persistentvolumes", None, claim["spec"]["volumeName"])
@@ -102,15 +102,12 @@ class Snapshots:
         except Refusal as refusal:
             self._fail(snapshot, f"Failed to get snapshot class with error {refusal.message}")
             return None
-        self._store.change(
-            SNAPSHOTS,
-            meta["namespace"],
-            meta["name"],
-            lambda new: (
-                new["spec"].update(volumeSnapshotClassName=chosen["metadata"]["name"]),
-                new["metadata"].update(finalizers=_with(new, _AS_SOURCE, _BOUND)),
-            ),
-        )
+
+        def choose(new: Object) -> None:
+            new["spec"]["volumeSnapshotClassName"] = chosen["metadata"]["name"]
+            new["metadata"]["finalizers"] = _with(new, _AS_SOURCE, _BOUND)
+
+        self._store.change(SNAPSHOTS, meta["namespace"], meta["name"], choose)
         reference = {"apiVersion": f"{SNAPSHOT}/v1", "kind": "VolumeSnapshot", "namespace": meta["namespace"]}
         reference |= {"name": meta["name"], "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         spec = {"deletionPolicy": chosen["deletionPolicy"], "driver": driver, "volumeSnapshotRef": reference}
@@ -199,10 +196,7 @@ class Snapshots:
         if status.get("readyToUse"):
             return None
         if "snapshotHandle" in status:
-            if (left := self._left(name)) > 0:
-                return left
-            self._store.change(CONTENTS, None, name, lambda new: new["status"].update(readyToUse=True))
-            return None
+            return self._ripen(name)
         if handle := content["spec"]["source"].get("snapshotHandle"):
             self._adopt(name, handle)
         elif GROUP_HANDLE not in (content["metadata"].get("annotations") or {}):
@@ -215,6 +209,13 @@ class Snapshots:
     def _left(self, name: str) -> float:
         deadline = self._ready.setdefault(name, Deadline.after(self._ready_after))
         return max(0.0, deadline.remaining.total_seconds())
+
+    def _ripen(self, name: str) -> float | None:
+        """Ready, once its time has come."""
+        if (left := self._left(name)) > 0:
+            return left
+        self._store.change(CONTENTS, None, name, lambda new: new["status"].update(readyToUse=True))
+        return None
 
     def _adopt(self, name: str, handle: str) -> None:
         if self._volumes.exists(handle):
