@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 from urllib.parse import quote
 
+from kube.marks import OURS, SUSPENDED
 from kube.membership import CLAIM
 from refloat.inventory import Found, Inventory
 from refloat.recovery_point import OBJECTS, ObjectRef
@@ -28,6 +29,7 @@ ASSIGNED_ANNOTATIONS = (
     "volume.kubernetes.io/selected-node",
     "volume.kubernetes.io/storage-provisioner",
     "volume.beta.kubernetes.io/storage-provisioner",
+    *OURS,
 )
 CLUSTER_FINALIZERS = ("kubernetes", "kubernetes.io/pvc-protection", "kubernetes.io/pv-protection", "foregroundDeletion")
 JOB_LABELS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
@@ -58,9 +60,14 @@ def is_over(obj: Mapping[str, Any]) -> bool:
 
 def is_untouched_default(found: Found) -> bool:
     """The `default` ServiceAccount as every namespace gets it."""
-    meta = found.manifest["metadata"]
-    touched = meta.get("labels") or meta.get("annotations") or found.manifest.get("imagePullSecrets")
-    return found.ref.kind == "ServiceAccount" and found.ref.name == "default" and not touched
+    return is_plain_default(found.manifest)
+
+
+def is_plain_default(obj: Mapping[str, Any]) -> bool:
+    """Whether this is a `default` ServiceAccount to which nobody has added anything."""
+    meta = obj["metadata"]
+    touched = meta.get("labels") or meta.get("annotations") or obj.get("imagePullSecrets")
+    return obj["kind"] == "ServiceAccount" and meta["name"] == "default" and not touched
 
 
 def sanitise(obj: Mapping[str, Any]) -> Object:
@@ -68,6 +75,8 @@ def sanitise(obj: Mapping[str, Any]) -> Object:
     clean = deepcopy(dict(obj))
     clean.pop("status", None)
     meta = clean["metadata"]
+    if SUSPENDED in (meta.get("annotations") or {}):
+        clean["spec"]["suspend"] = False  # a recovery holds it back only until the workloads are ready
     for field in ASSIGNED_META:
         meta.pop(field, None)
     drop(meta, "annotations", ASSIGNED_ANNOTATIONS)
