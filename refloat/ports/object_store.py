@@ -11,7 +11,7 @@ from typing import Protocol
 from refloat.errors import ConfigError
 
 CONTRACT_VERSION = 1
-KEY = re.compile(r"^(?!.*(?:^|/)\.{1,2}(?:/|$))[a-z0-9._-]+(?:/[a-z0-9._-]+)*$")
+KEY = re.compile(r"^(?!.*(?:^|/)\.{1,2}(?:/|$))[a-z0-9._-]+(?:/[a-z0-9._-]+)*\Z")
 MAX_KEY = 512
 
 
