@@ -286,6 +286,8 @@ def validate(resource: Resource, new: Object, old: Object | None) -> None:
             raise invalid(resource.kind, resource.group, name, f"spec.{field}", "Invalid value: field is immutable")
     if resource.key == "persistentvolumeclaims" and before.get("volumeName") not in (None, "", spec.get("volumeName")):
         raise invalid("PersistentVolumeClaim", "", name, "spec", "Forbidden: spec is immutable after creation")
+    if resource.key == "secrets" and new.get("type") != old.get("type"):
+        raise invalid("Secret", "", name, "type", f'Invalid value: "{new.get("type")}": field is immutable')
     if resource.key in ("secrets", "configmaps") and old.get("immutable") and new.get("data") != old.get("data"):
         raise invalid(resource.kind, "", name, "data", "Forbidden: field is immutable when `immutable` is set")
 
