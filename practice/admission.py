@@ -27,15 +27,18 @@ _LOOSE = re.compile(r"^[^/%]{1,253}$")
 
 def complete(store: Store, resource: Resource, obj: Object) -> None:
     """Add defaults to a new object in place; 403 for a pod whose service account is missing."""
-    meta = obj["metadata"]
-    for side in ("labels", "annotations", "finalizers", "ownerReferences"):
-        if side in meta and not meta[side]:
-            del meta[side]
     if resource.has_status:
         obj.pop("status", None)
     act = _COMPLETE.get(resource.key)
     if act is not None:
         act(store, obj)
+
+
+def drop_empty(meta: Object) -> None:
+    """Empty maps and lists of the metadata are as good as none."""
+    for side in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if side in meta and not meta[side]:
+            del meta[side]
 
 
 def redefault(store: Store, resource: Resource, new: Object, old: Object) -> None:

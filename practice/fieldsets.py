@@ -159,8 +159,9 @@ def apply(live: dict[str, Any] | None, wanted: dict[str, Any], manager: str, *, 
 def _clashes(path: Path, config: dict[Path, Any], values: dict[Path, Any]) -> bool:
     if path in config:
         return path not in values or values[path] != config[path]
-    # a map on one side, a leaf on the other
-    return any(path == known[: len(path)] or known == path[: len(known)] for known in config) and path in values
+    # a map on one side, a leaf on the other; an empty map or list disturbs nobody
+    filled = [known for known, value in config.items() if value not in ({}, [])]
+    return any(path == known[: len(path)] or known == path[: len(known)] for known in filled) and path in values
 
 
 def _conflict(conflicts: list[tuple[str, Path]]) -> Refusal:

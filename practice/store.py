@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from practice.admission import GENERATED, complete, validate
+from practice.admission import GENERATED, complete, drop_empty, validate
 from practice.fieldsets import record_update
 from practice.kinds import KindTable, Object, Resource
 from practice.refusal import Refusal, missing
@@ -24,6 +24,8 @@ from refloat import clock
 
 HISTORY = 20_000
 """Events kept for watches; a watch from further back is told 410 Expired."""
+FIRST_VERSION = 1000
+"""What came before is history that nobody has."""
 Key = tuple[str, str, str]
 
 
@@ -49,7 +51,7 @@ class Store:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.kinds = KindTable()
-        self.version = 1000
+        self.version = FIRST_VERSION
         self.history: deque[Event] = deque(maxlen=HISTORY)
         self._objects: dict[str, dict[tuple[str, str], Object]] = {}
         self._by_uid: dict[str, Key] = {}
@@ -99,6 +101,7 @@ class Store:
             for assigned in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
                 meta.pop(assigned, None)
             meta["uid"], meta["creationTimestamp"] = str(uuid.uuid4()), stamp()
+            drop_empty(meta)
             complete(self, resource, new)
             validate(resource, new, None)
             at = (meta.get("namespace", "") if resource.is_namespaced else "", meta["name"])
@@ -154,6 +157,7 @@ class Store:
                 if assigned in before:
                     meta[assigned] = before[assigned]
             meta["resourceVersion"] = before["resourceVersion"]
+            drop_empty(meta)
             validate(resource, new, old)
             if _essence(new) == _essence(old) and (manager is not None or _owners(new) == _owners(old)):
                 return old

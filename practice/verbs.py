@@ -13,7 +13,7 @@ import yaml
 
 from practice import fieldsets, patches
 from practice.access import Identity, review
-from practice.admission import encode_strings, redefault
+from practice.admission import drop_empty, encode_strings, redefault
 from practice.kinds import Object, Resource
 from practice.refusal import Refusal, missing
 from practice.selectors import Matcher, by_fields, by_labels
@@ -176,13 +176,8 @@ class Verbs:
             return self._save(request, old, self._accept(request, obj))
 
     def _save(self, request: Request, old: Object, new: Object) -> Object:
-        meta, before = new["metadata"], old["metadata"]
-        if meta.get("uid", before["uid"]) != before["uid"]:
-            text = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before['uid']}"
-            raise self._conflict(request, text)
-        if meta.get("resourceVersion") not in (None, "", before["resourceVersion"]):
-            text = "the object has been modified; please apply your changes to the latest version and try again"
-            raise self._conflict(request, text)
+        before = old["metadata"]
+        self._check_identity(request, new["metadata"], before)
         resource = request.resource
         new["kind"], new["apiVersion"] = resource.kind, resource.api_version
         if request.subresource == _WRITES_STATUS:
@@ -197,6 +192,15 @@ class Verbs:
             redefault(self._store, resource, new, old)
         manager = None if request.subresource else request.manager
         return self._store.save(resource, old, new, manager=manager, dry_run=request.is_dry_run)
+
+    def _check_identity(self, request: Request, meta: Object, before: Object) -> None:
+        """409 when the writer had another object, or an older version of it, in mind."""
+        if meta.get("uid", before["uid"]) != before["uid"]:
+            text = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before['uid']}"
+            raise self._conflict(request, text)
+        if meta.get("resourceVersion") not in (None, "", before["resourceVersion"]):
+            text = "the object has been modified; please apply your changes to the latest version and try again"
+            raise self._conflict(request, text)
 
     def _conflict(self, request: Request, text: str) -> Refusal:
         key, name = request.resource.key, request.name
@@ -233,6 +237,7 @@ class Verbs:
         wanted = self._accept(request, wanted)
         if wanted["metadata"].get("managedFields"):
             raise Refusal(400, "metadata.managedFields must be nil")
+        drop_empty(wanted["metadata"])
         force = request.query.get("force") == "true"
         if request.resource.key == "secrets":
             encode_strings(wanted)
@@ -240,9 +245,7 @@ class Verbs:
         if old is not None:
             if request.resource.has_status and request.subresource != _WRITES_STATUS:
                 new["status"] = old.get("status", {})
-            version = wanted["metadata"].get("resourceVersion")
-            if version not in (None, old["metadata"]["resourceVersion"]):
-                raise self._conflict(request, "the object has been modified")
+            self._check_identity(request, wanted["metadata"], old["metadata"])
             redefault(self._store, request.resource, new, old)
             return 200, self._store.save(request.resource, old, new, dry_run=request.is_dry_run)
         made = self._store.create(request.resource.key, new, dry_run=request.is_dry_run)

@@ -28,7 +28,9 @@ def since(store: Store, request: Request) -> tuple[list[Object], int]:
         if not text.isdigit():
             raise Refusal(400, f"invalid resource version: {text}")
         oldest = store.history[0].version if store.history else store.version + 1
-        if int(text) < oldest - 1 and len(store.history) == store.history.maxlen:
+        if int(text) > store.version:
+            raise Refusal(504, f"Too large resource version: {text}, current: {store.version}", reason="Timeout")
+        if int(text) < oldest - 1:
             gone = Refusal(410, f"too old resource version: {text} ({oldest})").as_status()
             return [{"type": "ERROR", "object": gone}], -1
         events = [shown for e in store.history if e.version > int(text) and (shown := _shown(e, request, wanted))]
