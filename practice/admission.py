@@ -61,8 +61,15 @@ def _complete_namespace(_store: Store, obj: Object) -> None:
     obj["status"] = {"phase": "Active"}
 
 
-def _complete_secret(_store: Store, obj: Object) -> None:
+def _complete_map(_store: Store, obj: Object) -> None:
+    for side in ("data", "binaryData"):
+        if side in obj and not obj[side]:
+            del obj[side]
+
+
+def _complete_secret(store: Store, obj: Object) -> None:
     encode_strings(obj)
+    _complete_map(store, obj)
     obj.setdefault("type", "Opaque")
 
 
@@ -225,6 +232,7 @@ def _established(spec: Object) -> Object:
 
 _COMPLETE: dict[str, Callable[[Store, Object], None]] = {
     "namespaces": _complete_namespace,
+    "configmaps": _complete_map,
     "pods": _complete_pod,
     "secrets": _complete_secret,
     "persistentvolumeclaims": _complete_claim,
@@ -239,7 +247,15 @@ _COMPLETE: dict[str, Callable[[Store, Object], None]] = {
     "customresourcedefinitions.apiextensions.k8s.io": _complete_definition,
 }
 
-_REDEFAULTED = {"secrets", "services", "deployments.apps", "statefulsets.apps", "replicasets.apps", "daemonsets.apps"}
+_REDEFAULTED = {
+    "configmaps",
+    "secrets",
+    "services",
+    "deployments.apps",
+    "statefulsets.apps",
+    "replicasets.apps",
+    "daemonsets.apps",
+}
 
 _IMMUTABLE = {
     "persistentvolumeclaims": (

@@ -140,7 +140,8 @@ def apply(live: dict[str, Any] | None, wanted: dict[str, Any], manager: str, *, 
             before = paths
             continue
         clash = {path for path in paths if _clashes(path, config, values)}
-        conflicts += [(entry["manager"], path) for path in sorted(clash)]
+        using = "" if entry["operation"] == "Apply" else f" using {entry['apiVersion']}"
+        conflicts += [(f'"{entry["manager"]}"{using}', path) for path in sorted(clash)]
         paths -= clash if force else set()
         others |= paths
         if paths:
@@ -165,17 +166,29 @@ def _clashes(path: Path, config: dict[Path, Any], values: dict[Path, Any]) -> bo
 
 
 def _conflict(conflicts: list[tuple[str, Path]]) -> Refusal:
-    def dotted(path: Path) -> str:
-        return "." + ".".join(part[2:] if part.startswith("f:") else f"[{part[2:]}]" for part in path).replace(
-            ".[", "["
+    """409, worded as apiserver's managedfields package words it."""
+    fields: dict[str, list[str]] = {}
+    for owner, path in conflicts:
+        fields.setdefault(owner, []).append(_dotted(path))
+    texts = []
+    for owner, paths in sorted(fields.items()):
+        listed = "".join(f"\n- {path}" for path in paths)
+        texts.append(
+            f"conflict with {owner}: {paths[0]}" if len(conflicts) == 1 else f"conflicts with {owner}:{listed}"
         )
-
-    causes = tuple(
-        ("FieldManagerConflict", f'conflict with "{manager}" using v1', dotted(path)) for manager, path in conflicts
-    )
+    causes = tuple(("FieldManagerConflict", f"conflict with {owner}", _dotted(path)) for owner, path in conflicts)
     count = f"{len(causes)} conflict" + ("s" if len(causes) > 1 else "")
-    text = "; ".join(f"{message}: {field}" for _, message, field in causes)
-    return Refusal(409, f"Apply failed with {count}: {text}", causes=causes)
+    return Refusal(409, f"Apply failed with {count}: " + "\n".join(texts), causes=causes)
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for part in path:
+        if part.startswith("k:"):
+            text += "[" + ",".join(f"{key}={json.dumps(value)}" for key, value in json.loads(part[2:]).items()) + "]"
+        else:
+            text += f"[={part[2:]}]" if part.startswith("v:") else f".{part[2:]}"
+    return text
 
 
 def _merged(live: Any, wanted: Any, names: tuple[str, ...]) -> Any:

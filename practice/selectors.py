@@ -93,6 +93,9 @@ def by_fields(text: str, resource: Resource) -> Matcher:
             raise Refusal(400, f"invalid selector: '{part}'; can't understand '{part}'")
         path, sign, value = found.groups()
         if path not in {"metadata.name", "metadata.namespace"} | set(_FIELDS.get(resource.key, "").split()):
-            raise Refusal(400, f"field label not supported: {path}")
+            if resource.key in _FIELDS:
+                raise Refusal(400, f"field label not supported: {path}")
+            known = 'only "metadata.name", "metadata.namespace"'
+            raise Refusal(400, f'"{path}" is not a known field selector: {known}')
         tests.append((path, sign != "!=", value))
     return lambda obj: all((_field(obj, path) == value) is wanted for path, wanted, value in tests)

@@ -13,9 +13,9 @@ import yaml
 
 from practice import fieldsets, patches
 from practice.access import Identity, review
-from practice.admission import drop_empty, encode_strings, redefault
+from practice.admission import encode_strings, redefault
 from practice.kinds import Object, Resource
-from practice.refusal import Refusal, missing
+from practice.refusal import Refusal, invalid, missing
 from practice.selectors import Matcher, by_fields, by_labels
 from practice.store import Store, stamp
 
@@ -237,7 +237,6 @@ class Verbs:
         wanted = self._accept(request, wanted)
         if wanted["metadata"].get("managedFields"):
             raise Refusal(400, "metadata.managedFields must be nil")
-        drop_empty(wanted["metadata"])
         force = request.query.get("force") == "true"
         if request.resource.key == "secrets":
             encode_strings(wanted)
@@ -245,7 +244,11 @@ class Verbs:
         if old is not None:
             if request.resource.has_status and request.subresource != _WRITES_STATUS:
                 new["status"] = old.get("status", {})
-            self._check_identity(request, wanted["metadata"], old["metadata"])
+            meta, resource = wanted["metadata"], request.resource
+            if meta.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+                text = f'Invalid value: "{meta["uid"]}": field is immutable'
+                raise invalid(resource.kind, resource.group, meta["name"], "metadata.uid", text)
+            self._check_identity(request, meta, old["metadata"])
             redefault(self._store, request.resource, new, old)
             return 200, self._store.save(request.resource, old, new, dry_run=request.is_dry_run)
         made = self._store.create(request.resource.key, new, dry_run=request.is_dry_run)

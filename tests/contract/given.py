@@ -25,8 +25,8 @@ def unique(prefix: str) -> str:
 
 def config_map(namespace: str, name: str, labels: dict[str, str] | None = None, **data: str) -> Object:
     """A ConfigMap."""
-    meta = {"name": name, "namespace": namespace, "labels": labels or {}}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+    meta: Object = {"name": name, "namespace": namespace} | ({"labels": labels} if labels else {})
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta} | ({"data": data} if data else {})
 
 
 def container(script: str, name: str = "main", **fields: Any) -> Object:
@@ -38,7 +38,8 @@ def pod(namespace: str, name: str, script: str = STAYS, *, claims: dict[str, str
     """A pod of one container; ``claims`` are mount path → claim. ``containers`` may be given instead of a script."""
     mounts = [{"name": f"v{i}", "mountPath": path} for i, path in enumerate(claims or {})]
     volumes: list[Object] = [
-        {"name": f"v{i}", "persistentVolumeClaim": {"claimName": claim}} for i, claim in enumerate((claims or {}).values())
+        {"name": f"v{i}", "persistentVolumeClaim": {"claimName": claim}}
+        for i, claim in enumerate((claims or {}).values())
     ]
     spec = {"containers": [container(script)], "restartPolicy": "Never", "terminationGracePeriodSeconds": 2, **spec}
     for each in spec["containers"]:
@@ -83,7 +84,9 @@ def until_gone(cluster: Cluster, kind: str, name: str, namespace: str | None = N
 
 def until_phase(cluster: Cluster, name: str, namespace: str, phase: str) -> Object:
     """The pod once it is in the phase."""
-    return until(cluster, "Pod", name, namespace, lambda obj: obj["status"].get("phase") == phase, f"pod {name} {phase}")
+    return until(
+        cluster, "Pod", name, namespace, lambda obj: obj["status"].get("phase") == phase, f"pod {name} {phase}"
+    )
 
 
 def run_pod(cluster: Cluster, obj: Object) -> Object:

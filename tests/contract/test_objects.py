@@ -183,8 +183,10 @@ def test_field_selectors(cluster: Cluster, namespace: str) -> None:
     cluster.create(config_map(namespace, "b"))
     assert names(cluster.list("ConfigMap", namespace, fields="metadata.name=b")) == ["b"]
     assert "a" in names(cluster.list("ConfigMap", namespace, fields="metadata.name!=b"))
-    with pytest.raises(Rejected, match="field label not supported"):
+    with pytest.raises(Rejected, match="not a known field selector"):
         list(cluster.list("ConfigMap", namespace, fields="data.key=b"))
+    with pytest.raises(Rejected, match="field label not supported"):
+        list(cluster.list("Pod", namespace, fields="spec.containers=b"))
 
 
 def test_pages_are_of_one_instant(cluster: Cluster, namespace: str) -> None:
