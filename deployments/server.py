@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from refloat.clock import Deadline, pause
@@ -108,12 +108,19 @@ def recorded() -> Server | None:
 
 
 def is_healthy(api_url: str) -> bool:
-    """Whether a Prefect server answers there."""
+    """Whether a Prefect server answers there; one that asks who is asking does (Prefect's client will tell it)."""
     try:
         with urlopen(f"{api_url.rstrip('/')}/health", timeout=HEALTH_SECONDS) as answer:
             return bool(answer.status == 200)
+    except HTTPError as refused:
+        return refused.code in (401, 403)
     except (URLError, OSError, ValueError):
         return False
+
+
+def ui_of(api_url: str) -> str:
+    """Where a server's pages are: its API address without ``/api``."""
+    return api_url.rstrip("/").removesuffix("/api")
 
 
 def client_environment(api_url: str, *, own: bool) -> dict[str, str]:

@@ -1,0 +1,97 @@
+"""The `refloat` command: its sub-commands, and the one place where errors become text and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cli import deploy, failing, looking, protect, recover, server, sweep
+from refloat import __version__
+from refloat.errors import ConfigError, Interrupted, RefloatError
+
+PIPE_CLOSED = 141
+"""128 + SIGPIPE, as a shell reports it."""
+
+app = typer.Typer(
+    name="refloat",
+    help="Protect a Kubernetes application, and bring it back.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"refloat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """Protect a Kubernetes application, and bring it back."""
+    del version
+
+
+app.command()(looking.discover)
+app.command()(protect.protect)
+app.command()(looking.points)
+app.command()(recover.plan)
+app.command()(recover.recover)
+app.command()(sweep.sweep)
+app.command()(deploy.deploy)
+app.add_typer(server.app)
+
+
+@app.command()
+def demo() -> None:
+    """Protect, lose and recover a small application.
+
+    Needs no cluster and no cloud.
+    """
+    from cli.demo import run_demo
+
+    run_demo()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code, that of the error's class where one was named."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json, verbose = failing.wants_json(words), failing.wants_all(words)
+    try:
+        ended = app(words, prog_name="refloat", standalone_mode=False)
+        sys.stdout.flush()
+        return ended if isinstance(ended, int) else 0
+    except typer.TyperException as wrong:
+        return failing.tell(usage(wrong), as_json=as_json, verbose=verbose)
+    except RefloatError as error:
+        return failing.tell(error, as_json=as_json, verbose=verbose)
+    except (KeyboardInterrupt, typer.Abort):
+        return failing.tell(Interrupted("interrupted before anything was begun"), as_json=as_json)
+    except BrokenPipeError:
+        failing.silence_output()
+        return PIPE_CLOSED
+    except Exception as bug:  # noqa: BLE001 - the boundary: whatever is not ours is a bug
+        return failing.tell_bug(bug, as_json=as_json, verbose=verbose)
+
+
+def usage(wrong: typer.TyperException) -> ConfigError:
+    """A command line that does not parse."""
+    context = getattr(wrong, "ctx", None)
+    command = context.command_path if context else "refloat"
+    message = wrong.format_message() if hasattr(wrong, "format_message") else str(wrong)
+    said = " ".join(message.split())
+    return ConfigError(f"{said[:1].lower()}{said[1:]}", guidance=f"See {command} --help.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
