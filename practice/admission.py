@@ -299,16 +299,31 @@ def validate(resource: Resource, new: Object, old: Object | None) -> None:
         if added:
             text = f"Forbidden: no new finalizers can be added if the object is being deleted, found: {sorted(added)}"
             raise invalid(resource.kind, resource.group, name, "metadata.finalizers", text, "FieldValueForbidden")
+    _validate_change(resource, new, old)
+
+
+def _validate_change(resource: Resource, new: Object, old: Object) -> None:
+    spec, name = new.get("spec") or {}, new["metadata"]["name"]
     before = old.get("spec") or {}
     for field in _IMMUTABLE.get(resource.key, ()):
         if before.get(field) != spec.get(field) and not (resource.is_custom and field == "source" and not before):
             raise invalid(resource.kind, resource.group, name, f"spec.{field}", "Invalid value: field is immutable")
     if resource.key == "persistentvolumeclaims" and before.get("volumeName") not in (None, "", spec.get("volumeName")):
         raise invalid("PersistentVolumeClaim", "", name, "spec", "Forbidden: spec is immutable after creation")
+    if resource.key == "pods" and _fixed(before) != _fixed(spec):
+        text = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
+        raise invalid("Pod", "", name, "spec", text, "FieldValueForbidden")
     if resource.key == "secrets" and new.get("type") != old.get("type"):
         raise invalid("Secret", "", name, "type", f'Invalid value: "{new.get("type")}": field is immutable')
     if resource.key in ("secrets", "configmaps") and old.get("immutable") and new.get("data") != old.get("data"):
         raise invalid(resource.kind, "", name, "data", "Forbidden: field is immutable when `immutable` is set")
+
+
+def _fixed(spec: Object) -> Object:
+    """What never changes in a pod; the node is assigned once, by the scheduler."""
+    free = {"nodeName", "tolerations", "activeDeadlineSeconds", "containers", "initContainers"}
+    named = [{k: v for k, v in one.items() if k != "image"} for one in spec.get("containers") or []]
+    return {name: value for name, value in spec.items() if name not in free} | {"containers": named}
 
 
 def _validate_template(resource: Resource, name: str, spec: Object) -> None:

@@ -10,7 +10,8 @@ import base64
 import os
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from practice.kinds import Object
@@ -41,6 +42,8 @@ class Container:
     folder: Path
     termination: Path
     log: Path
+    tells_log: bool = False
+    """Whether the end of its log is its termination message when it fails without one."""
 
     def rewrite(self, text: str) -> str:
         """The text with every mount path in it replaced by its folder; longest mounts first."""
@@ -77,6 +80,11 @@ def unsupported(pod: Object, spec: Object) -> str:
     return "; ".join(found)
 
 
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """Replace ``$(NAME)`` where the name is known, and ``$$`` by ``$`` (core/v1 Container.command)."""
+    return re.sub(r"\$\$|\$\(([\w.-]+)\)", lambda m: "$" if m[0] == "$$" else env.get(m[1], m[0]), text)
+
+
 class Pods:
     """Prepares containers of pods below ``root``/pods."""
 
@@ -101,9 +109,13 @@ class Pods:
             raise NotYet("CreateContainerConfigError", f"the practice range does not know {unknown}")
         image = spec.get("image", "")
         if image.rpartition(":")[2] == "missing":
+            if spec.get("imagePullPolicy") == "Never":
+                text = f'Container image "{image}" is not present with pull policy of Never'
+                raise NotYet("ErrImageNeverPull", text)
             raise NotYet("ErrImagePull", f'failed to pull image "{image}": not found')
         home = self.folder(pod)
         (home / "termination").mkdir(parents=True, exist_ok=True)
+        (home / "tmp").mkdir(exist_ok=True)
         mounts: list[tuple[str, Path]] = []
         sources = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
         for mount in spec.get("volumeMounts") or []:
@@ -117,13 +129,14 @@ class Pods:
         termination.write_bytes(b"")
         mounts.append((spec.get("terminationMessagePath", "/dev/termination-log"), termination))
         mounts.sort(key=lambda pair: -len(pair[0]))
-        bare = Container(spec["name"], tuple(mounts), {}, (), home, termination, self.log(pod, spec["name"]))
+        tells = spec.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+        bare = Container(spec["name"], tuple(mounts), {}, (), home, termination, self.log(pod, spec["name"]), tells)
         env = self._environment(pod, spec, bare)
         words = [*(spec.get("command") or []), *(spec.get("args") or [])] if spec.get("command") else list(_WAITS)
-        command = tuple(re.sub(r"\$\((\w+)\)", lambda m: env.get(m[1], m[0]), word) for word in words)
+        command = tuple(expand(word, env) for word in words)
         folder = Path(bare.rewrite(spec["workingDir"])) if spec.get("workingDir") else home
         folder = folder if folder.is_dir() else home
-        return Container(bare.name, bare.mounts, env, command, folder, termination, bare.log)
+        return replace(bare, env=env, command=command, folder=folder)
 
     def _environment(self, pod: Object, spec: Object, container: Container) -> dict[str, str]:
         namespace, meta = pod["metadata"]["namespace"], pod["metadata"]
@@ -131,7 +144,7 @@ class Pods:
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
         env |= {"LANG": os.environ.get("LANG", "C.UTF-8"), "PYTHONPATH": str(_CODE), "PYTHONUNBUFFERED": "1"}
         temporary = [str(folder) for mount, folder in container.mounts if mount == "/tmp"]
-        env |= {"TMPDIR": temporary[0]} if temporary else {}
+        env["TMPDIR"] = temporary[0] if temporary else str(container.folder / "tmp")
         given: dict[str, str] = {}
         for source in spec.get("envFrom") or []:
             for kind, field in (("configmaps", "configMapRef"), ("secrets", "secretRef")):
@@ -141,7 +154,7 @@ class Pods:
         for entry in spec.get("env") or []:
             value = self._value(pod, namespace, entry)
             if value is not None:
-                given[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda m: given.get(m[1], m[0]), value)
+                given[entry["name"]] = expand(value, given) if "value" in entry else value
         return env | {name: container.rewrite(value) for name, value in given.items()}
 
     def _value(self, pod: Object, namespace: str, entry: Object) -> str | None:

@@ -116,6 +116,12 @@ def send(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
+def ask(leader: int) -> None:
+    """SIGTERM to the first process of a group alone, as a container's first process gets it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(leader, signal.SIGTERM)
+
+
 def is_alive(group: int) -> bool:
     """Whether the group has a member that is more than a zombie nobody collects (proc(5) stat: state, ppid, pgrp)."""
     try:

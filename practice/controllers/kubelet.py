@@ -8,54 +8,25 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from practice.containers import Container, NotYet, Pods
 from practice.controllers.loop import Key, Loop
-from practice.controllers.scheduler import NODES, set_condition
+from practice.controllers.scheduler import NODES, is_over
 from practice.kinds import Object
-from practice.processes import Processes, is_alive, send
+from practice.processes import Processes, ask, is_alive, send
 from practice.refusal import Refusal
+from practice.sandboxes import Running, Sandbox, report, succeeded, terminated
 from practice.store import Event, Store, stamp
 from refloat.clock import Deadline
 
 MESSAGE_LIMIT_BYTES = 4096
 """core/v1 ContainerStatus: a termination message is cut here."""
+LOG_LIMIT_BYTES, LOG_LIMIT_LINES = 2048, 80
+"""What FallbackToLogsOnError takes of a log."""
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
-
-
-@dataclass
-class Running:
-    """One container of a pod, over all its restarts."""
-
-    name: str
-    group: int | None = None
-    made: Container | None = None
-    restarts: int = 0
-    waiting: tuple[str, str] = ("ContainerCreating", "")
-    started_at: str = ""
-    ended: Object | None = None
-    last: Object | None = None
-    is_ready: bool = False
-    next_start: Deadline | None = None
-    probed: bool = False
-    misses: int = 0
-    """Readiness probes that failed one after the other."""
-    sessions: set[int] = field(default_factory=set)
-    """Process groups of exec sessions; they end with the container."""
-
-
-@dataclass
-class Sandbox:
-    """One pod on this machine."""
-
-    uid: str
-    containers: dict[str, Running] = field(default_factory=dict)
-    stopping: Deadline | None = None
-    is_killed: bool = False
 
 
 class Kubelet:
@@ -135,9 +106,13 @@ class Kubelet:
         if pod["metadata"].get("deletionTimestamp"):
             return self._end(key, pod, sandbox)
         again: float | None = None
-        if pod["status"].get("phase") not in ("Succeeded", "Failed"):
-            again = self._run(key, pod, sandbox)
-        self._store.change("pods", key[0], key[1], lambda new: self._report(new, sandbox))
+        if not is_over(pod):
+            left = self._overdue(pod, sandbox)
+            if sandbox.is_overdue:
+                again = self._stop(sandbox, int(pod["spec"].get("terminationGracePeriodSeconds", 30)))
+            else:
+                again = min((wait for wait in (left, self._run(key, pod, sandbox)) if wait is not None), default=None)
+        self._store.change("pods", key[0], key[1], lambda new: report(new, sandbox))
         return again
 
     def _run(self, key: Key, pod: Object, sandbox: Sandbox) -> float | None:
@@ -148,7 +123,7 @@ class Kubelet:
                 wait = self._advance(key, pod, running, spec, restarts_on_success=phase == "main")
                 if wait is not None:
                     again.append(wait)
-                if phase == "init" and not _succeeded(running):
+                if phase == "init" and not succeeded(running):
                     return min(again) if again else None
         return min(again) if again else None
 
@@ -193,7 +168,7 @@ class Kubelet:
                     made.argv(made.command), made.env, made.folder, files, self._reaper(key, running), ends_group=True
                 )
             except OSError as error:
-                running.ended = _terminated(
+                running.ended = terminated(
                     128, "StartError", f"{made.command[0]}: {error.strerror}", running.started_at
                 )
                 running.next_start = _backoff(running.restarts)
@@ -208,13 +183,9 @@ class Kubelet:
                 for group in running.sessions:
                     send(group, signal.SIGKILL)
                 running.sessions.clear()
-                text = ""
-                if running.made is not None:
-                    with contextlib.suppress(OSError):
-                        raw = running.made.termination.read_bytes()
-                        text = raw[:MESSAGE_LIMIT_BYTES].decode(errors="replace")
+                text = "" if running.made is None else last_words(running.made, failed=code != 0)
                 reason = "Completed" if code == 0 else "Error"
-                running.ended = _terminated(code, reason, text, running.started_at)
+                running.ended = terminated(code, reason, text, running.started_at)
                 running.next_start = _backoff(running.restarts)
                 self._loop.schedule(self, key)
 
@@ -260,21 +231,37 @@ class Kubelet:
     # --- the end -------------------------------------------------------------------------------------------------
 
     def _end(self, key: Key, pod: Object, sandbox: Sandbox) -> float | None:
-        groups = self.groups(sandbox.uid)
+        again = self._stop(sandbox, int(pod["metadata"].get("deletionGracePeriodSeconds", 0)))
+        if again is None:
+            self._store.delete("pods", *key, grace=0)
+        return again
+
+    def _stop(self, sandbox: Sandbox, grace_seconds: int) -> float | None:
+        """Ask every container's first process to end, kill all after their grace; None when none runs any more."""
+        last = Deadline.after(timedelta(seconds=grace_seconds))
         if sandbox.stopping is None:
-            grace = int(pod["metadata"].get("deletionGracePeriodSeconds", 0))
-            sandbox.stopping = Deadline.after(timedelta(seconds=grace))
-            for group in groups:
-                send(group, signal.SIGTERM)
+            for one in sandbox.containers.values():
+                if one.group is not None:
+                    ask(one.group)
+        if sandbox.stopping is None or last.ends_at_seconds < sandbox.stopping.ends_at_seconds:
+            sandbox.stopping = last
+        if not sandbox.is_alive:
+            return None
         if sandbox.stopping.is_over and not sandbox.is_killed:
             sandbox.is_killed = True
-            for group in groups:
+            for group in self.groups(sandbox.uid):
                 send(group, signal.SIGKILL)
-        alive = [one for one in sandbox.containers.values() if one.group is not None]
-        if alive:
-            return max(0.05, sandbox.stopping.remaining.total_seconds())
-        self._store.delete("pods", *key, grace=0)
-        return None
+        return max(0.05, sandbox.stopping.remaining.total_seconds())
+
+    def _overdue(self, pod: Object, sandbox: Sandbox) -> float | None:
+        """The seconds a pod with a deadline has left, 0.0 when they are over; None when it has none."""
+        limit = pod["spec"].get("activeDeadlineSeconds")
+        if limit is None:
+            return None
+        if sandbox.deadline is None:
+            sandbox.deadline = Deadline.after(timedelta(seconds=limit))
+        sandbox.is_overdue = sandbox.deadline.is_over
+        return max(0.0, sandbox.deadline.remaining.total_seconds())
 
     def _forget(self, uid: str) -> None:
         for group in self.groups(uid):
@@ -294,26 +281,7 @@ class Kubelet:
     def _report_own(self, pod: Object) -> None:
         sandbox = self._sandboxes.get(pod["metadata"]["uid"])
         if sandbox is not None:
-            self._report(pod, sandbox)
-
-    def _report(self, pod: Object, sandbox: Sandbox) -> None:
-        status = pod["status"]
-        status |= {"hostIP": "127.0.0.1", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-        status.setdefault("startTime", stamp())
-        specs = pod["spec"]["containers"]
-        known = sandbox.containers
-        mains = [known.get(spec["name"]) or Running(spec["name"]) for spec in specs]
-        status["containerStatuses"] = [_container_status(one, spec) for one, spec in zip(mains, specs, strict=True)]
-        if inits := pod["spec"].get("initContainers"):
-            rows = [(known.get(spec["name"]) or Running(spec["name"]), spec) for spec in inits]
-            status["initContainerStatuses"] = [_container_status(one, spec) for one, spec in rows]
-        status["phase"] = _phase(mains, pod["spec"].get("restartPolicy", "Always"))
-        is_ready = all(one.is_ready for one in mains)
-        done = status["phase"] in ("Succeeded", "Failed")
-        reason = "PodCompleted" if done else "" if is_ready else "ContainersNotReady"
-        set_condition(pod, "Initialized", True)
-        set_condition(pod, "ContainersReady", is_ready, reason)
-        set_condition(pod, "Ready", is_ready, reason)
+            report(pod, sandbox)
 
     def _note(self, pod: Object, reason: str, message: str) -> None:
         """Write an Event about the pod; one name per pod and reason, so that repeats do not pile up."""
@@ -334,43 +302,15 @@ class Kubelet:
             self._store.create("events", event)
 
 
-def _terminated(code: int, reason: str, message: str, started_at: str) -> Object:
-    ended = {"exitCode": code, "reason": reason, "startedAt": started_at, "finishedAt": stamp()}
-    return ended | ({"message": message} if message else {}) | ({"signal": code - 128} if code > 128 else {})
-
-
 def _backoff(restarts: int) -> Deadline:
     return Deadline.after(timedelta(seconds=_BACKOFF_SECONDS[min(restarts, len(_BACKOFF_SECONDS) - 1)]))
 
 
-def _succeeded(running: Running) -> bool:
-    return running.ended is not None and running.ended["exitCode"] == 0
-
-
-def _phase(mains: list[Running], policy: str) -> str:
-    if all(one.ended is not None and one.group is None for one in mains) and policy != "Always":
-        if all(_succeeded(one) for one in mains):
-            return "Succeeded"
-        if policy == "Never":
-            return "Failed"
-    started = any(one.group is not None or one.ended is not None for one in mains)
-    return "Running" if started else "Pending"
-
-
-def _container_status(one: Running, spec: Object) -> Object:
-    row: Object = {"name": one.name, "image": spec.get("image", ""), "imageID": "", "restartCount": one.restarts}
-    row |= {"ready": one.is_ready and one.group is not None, "started": one.group is not None}
-    row["lastState"] = {"terminated": one.last} if one.last else {}
-    if one.group is not None:
-        row["state"] = {"running": {"startedAt": one.started_at}}
-        row["containerID"] = f"practice://{one.group}"
-    elif one.ended is not None:
-        restarting = one.next_start is not None and one.restarts > 0 and one.ended["exitCode"] != 0
-        row["state"] = {"terminated": one.ended}
-        if restarting and one.restarts >= 2:
-            text = "back-off restarting failed container"
-            row["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": text}}
-            row["lastState"] = {"terminated": one.ended}
-    else:
-        row["state"] = {"waiting": {"reason": one.waiting[0]} | ({"message": one.waiting[1]} if one.waiting[1] else {})}
-    return row
+def last_words(container: Container, *, failed: bool) -> str:
+    """The termination message: the container's file, or by its policy after a failure the end of its log."""
+    with contextlib.suppress(OSError):
+        text = container.termination.read_bytes()[:MESSAGE_LIMIT_BYTES]
+        if not text and failed and container.tells_log:
+            text = b"".join(container.log.read_bytes()[-LOG_LIMIT_BYTES:].splitlines(keepends=True)[-LOG_LIMIT_LINES:])
+        return text.decode(errors="replace")
+    return ""

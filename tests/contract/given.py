@@ -35,7 +35,10 @@ def container(script: str, name: str = "main", **fields: Any) -> Object:
 
 
 def pod(namespace: str, name: str, script: str = STAYS, *, claims: dict[str, str] | None = None, **spec: Any) -> Object:
-    """A pod of one container; ``claims`` are mount path → claim. ``containers`` may be given instead of a script."""
+    """A pod of one container; ``claims`` are mount path → claim. ``containers`` may be given instead of a script.
+
+    Its containers share ``/work``; ``/tmp`` is the machine's own on the practice range.
+    """
     mounts = [{"name": f"v{i}", "mountPath": path} for i, path in enumerate(claims or {})]
     volumes: list[Object] = [
         {"name": f"v{i}", "persistentVolumeClaim": {"claimName": claim}}
@@ -44,6 +47,8 @@ def pod(namespace: str, name: str, script: str = STAYS, *, claims: dict[str, str
     spec = {"containers": [container(script)], "restartPolicy": "Never", "terminationGracePeriodSeconds": 2, **spec}
     for each in spec["containers"]:
         each["volumeMounts"] = [*each.get("volumeMounts", []), *mounts]
+        each["volumeMounts"].append({"name": "shared", "mountPath": "/work"})
+    volumes.append({"name": "shared", "emptyDir": {}})
     spec["volumes"] = [*spec.get("volumes", []), *volumes]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 

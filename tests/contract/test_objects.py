@@ -10,7 +10,7 @@ import pytest
 from kube.cluster import Cluster
 from kube.transport import Expired
 from refloat.errors import Conflict, ObjectExists, ObjectMissing, Rejected
-from tests.contract.given import config_map, names, until
+from tests.contract.given import condition, config_map, names, until
 
 MAPS = "/api/v1/namespaces/{}/configmaps"
 
@@ -278,11 +278,9 @@ def test_a_new_kind_is_served_at_once_and_gone_with_its_definition(cluster: Clus
     head = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
     cluster.create(head | {"metadata": {"name": definition}, "spec": spec})
     try:
-        rows = ("Established", "True")
         until(
             cluster, kind, definition, None,
-            lambda obj: rows in [(c["type"], c["status"]) for c in obj.get("status", {}).get("conditions", [])],
-            "definition established",
+            lambda obj: condition(obj, "Established").get("status") == "True", "definition established",
         )  # fmt: skip
         boat = {"apiVersion": f"{group}/v1", "kind": "Boat", "metadata": {"name": "one", "namespace": namespace}}
         made = cluster.create(boat | {"spec": {"crew": 3}, "status": {"afloat": True}})
