@@ -1,0 +1,61 @@
+"""Every object store keeps the contract: a folder, an emulated S3, and a real one where the environment names it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from refloat.conformance.object_store import CHECKS, Check, Open
+from refloat.registry import open_object_store
+
+REAL = "REFLOAT_TEST_S3"
+BUCKET = "contract"
+
+
+@pytest.fixture(scope="module")
+def emulated_s3() -> Iterator[dict[str, str]]:
+    """The environment of an emulated S3 server with one bucket; it listens on loopback and checks no signature."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "emulated",
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+        "AWS_REGION": "us-east-1",
+    }
+    boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+    ).create_bucket(Bucket=BUCKET)
+    yield environment
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "emulated", pytest.param("real", marks=pytest.mark.lane("s3"))])
+def open_fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """How to open an empty store of one kind."""
+    if request.param == "folder":
+        return lambda: open_object_store(f"file://{tmp_path}/{secrets.token_hex(4)}/vault", {})
+    if request.param == "emulated":
+        environment = request.getfixturevalue("emulated_s3")
+        return lambda: open_object_store(f"s3://{BUCKET}/{secrets.token_hex(4)}", environment)
+    url = os.environ.get(REAL, "")
+    if not url:
+        pytest.skip(f"NOT RUN: {REAL} names no real S3 bucket")
+    return lambda: open_object_store(f"{url}/{secrets.token_hex(8)}", os.environ)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_store_keeps_the_contract(check: Check, open_fresh: Open) -> None:
+    """One check of the conformance suite."""
+    check(open_fresh)
