@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cli import flags, given, output
-from cli.drawing import draw_inventory, draw_points
+from cli.drawing import draw_points
 from cli.reading import catalogued, saved
+from cli.tree import draw_inventory
 from refloat.clock import now
 from refloat.errors import ConfigError
 from refloat.inventory import Found, Inventory

@@ -88,8 +88,7 @@ def usage(wrong: typer.TyperException) -> ConfigError:
     """A command line that does not parse."""
     context = getattr(wrong, "ctx", None)
     command = context.command_path if context else "refloat"
-    message = wrong.format_message() if hasattr(wrong, "format_message") else str(wrong)
-    said = " ".join(message.split())
+    said = " ".join(wrong.format_message().replace("Value error, ", "").split())
     return ConfigError(f"{said[:1].lower()}{said[1:]}", guidance=f"See {command} --help.")
 
 

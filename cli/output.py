@@ -75,6 +75,13 @@ def size(count: float) -> str:
     return f"{count:.1f} PB"
 
 
+def binary(count: int) -> str:
+    """Bytes as claims ask for them: 2 GiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = next((p for p in range(len(units) - 1, 0, -1) if count >= 1024**p), 0)
+    return f"{round(count / 1024**power, 1):g} {units[power]}"
+
+
 def span(value: timedelta) -> str:
     """A duration as people say it: 0.3 s, 12 s, 4 min 2 s, 3 h 5 min, 8 d."""
     seconds = value.total_seconds()
