@@ -1,45 +1,74 @@
-"""refloat's own namespace: where movers run and claims are filled, and the identity movers run under."""
+"""Home: refloat's own namespace, where movers run, and the service account they run under.
+
+What `deployments/manifests` installed is used as it is; what is missing is made, in the same shape.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from kube.cluster import Cluster
-from refloat.application import LABEL_PREFIX
-from refloat.errors import NotReady, ObjectExists
+from refloat.application import RUN_LABEL
+from refloat.errors import ConfigError, ObjectExists
 
 HOME = "refloat"
-MOVER_ACCOUNT = "refloat-mover"
+SERVICE_ACCOUNT = "mover"
 PART_OF = {"app.kubernetes.io/part-of": "refloat"}
-NAMESPACE: dict[str, Any] = {
-    "apiVersion": "v1",
-    "kind": "Namespace",
-    "metadata": {"name": HOME, "labels": {**PART_OF, "pod-security.kubernetes.io/enforce": "baseline"}},
-}
-ACCOUNT: dict[str, Any] = {
-    "apiVersion": "v1",
-    "kind": "ServiceAccount",
-    "metadata": {"name": MOVER_ACCOUNT, "namespace": HOME, "labels": PART_OF},
-    "automountServiceAccountToken": False,
-}
-GROUP_LABEL = f"{LABEL_PREFIX}/group"
-"""Label of claims while they are cut as one group: the run's id."""
+GONE_WITHIN = timedelta(minutes=2)
+_RUN = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
+Object = dict[str, Any]
 
 
 def ensure_home(cluster: Cluster) -> None:
-    """Make the namespace and the mover's identity where they are missing; what an operator installed is kept.
+    """Make refloat's namespace and its movers' service account where they are missing; safe to call at any time.
 
     Raises:
-        NotReady: The namespace is being deleted.
+        Forbidden: They are missing and this identity may not make them.
+        NotReady: The namespace is being deleted, and is not gone in two minutes.
     """
-    found = cluster.find("Namespace", HOME)
-    if found and "deletionTimestamp" in found["metadata"]:
-        raise NotReady(f"namespace {HOME} is being deleted", guidance="Wait until it is gone, then run again.")
-    for missing, manifest in (
-        (found is None, NAMESPACE),
-        (cluster.find("ServiceAccount", MOVER_ACCOUNT, HOME) is None, ACCOUNT),
-    ):
-        if missing:
-            with suppress(ObjectExists):  # another run was faster
-                cluster.create(manifest)
+    namespace = cluster.find("Namespace", HOME)
+    if namespace and "deletionTimestamp" in namespace["metadata"]:
+        what = f"namespace {HOME}, which is being deleted, gone"
+        cluster.wait("Namespace", HOME, None, lambda obj: obj is None, timeout=GONE_WITHIN, what=what)
+        namespace = None
+    if namespace is None:
+        labels = {**PART_OF, "pod-security.kubernetes.io/enforce": "baseline"}
+        make(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME, "labels": labels}})
+    if cluster.find("ServiceAccount", SERVICE_ACCOUNT, HOME) is None:
+        about = {"name": SERVICE_ACCOUNT, "namespace": HOME, "labels": PART_OF}
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": about}
+        make(cluster, {**account, "automountServiceAccountToken": False})
+
+
+def make(cluster: Cluster, obj: Object) -> None:
+    """Create it; that somebody else just did is as well."""
+    with suppress(ObjectExists):
+        cluster.create(obj)
+
+
+def name_in_run(run: str, *what: str) -> str:
+    """The name of what a run creates for one thing: the same at every try, and no other run's.
+
+    Raises:
+        ConfigError: The run's id is no DNS label of at most 32 characters.
+    """
+    if not _RUN.fullmatch(run):
+        raise ConfigError(
+            f"{run!r} is no id of a run",
+            guidance="Give at most 32 lower-case letters, digits and dashes, or leave it out.",
+        )
+    return f"{prefix_of(run)}{hashlib.sha256(' '.join(what).encode()).hexdigest()[:10]}"
+
+
+def prefix_of(run: str) -> str:
+    """How every name begins that the run gave."""
+    return f"refloat-{run}-"
+
+
+def labels_in_run(run: str, labels: dict[str, str] | None = None) -> dict[str, str]:
+    """The labels of what a run creates."""
+    return {**PART_OF, **(labels or {}), RUN_LABEL: run}

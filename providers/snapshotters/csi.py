@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from kube.cluster import Cluster
 from kube.handover import discard_claim
-from kube.home import GROUP_LABEL, HOME, ensure_home
+from kube.home import HOME, ensure_home
 from kube.membership import CLAIM
-from refloat.application import RUN_LABEL
+from refloat.application import LABEL_PREFIX, RUN_LABEL
 from refloat.clock import now
 from refloat.errors import ObjectExists, ObjectMissing, SnapshotFailed, Unsupported
 from refloat.inventory import Volume
@@ -35,6 +35,8 @@ API = "snapshot.storage.k8s.io"
 GROUP_API = "groupsnapshot.storage.k8s.io"
 SNAPSHOT, CONTENT, CLASS = (f"VolumeSnapshot{part}.{API}" for part in ("", "Content", "Class"))
 GROUP, GROUP_CONTENT, GROUP_CLASS = (f"VolumeGroupSnapshot{part}.{GROUP_API}" for part in ("", "Content", "Class"))
+GROUP_LABEL = f"{LABEL_PREFIX}/group"
+"""Label of claims while they are cut as one group: the run's id."""
 IS_DEFAULT = "is-default-class"
 PASSING = ("the object has been modified", "not found in the cache")
 """Words of controller errors that the controller itself cures by trying again."""
