@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -69,6 +70,6 @@ def prefix_of(run: str) -> str:
     return f"refloat-{run}-"
 
 
-def labels_in_run(run: str, labels: dict[str, str] | None = None) -> dict[str, str]:
+def labels_in_run(run: str, labels: Mapping[str, str] | None = None) -> dict[str, str]:
     """The labels of what a run creates."""
     return {**PART_OF, **(labels or {}), RUN_LABEL: run}

@@ -1,57 +1,85 @@
-"""Waiting for volume snapshots: until they are cut, which ends the hold, and until they can be read."""
+"""Waiting for cuts: until every volume's snapshot is cut, and until one is ready; nothing is discarded here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
-from refloat.clock import Deadline, pause
-from refloat.errors import SnapshotFailed
+from refloat.clock import Deadline, now, pause
+from refloat.errors import RefloatError, Retry, SnapshotFailed
 from refloat.ports.volume_snapshotter import Ticket, VolumeSnapshot, VolumeSnapshotter
 
-CUT_EVERY = timedelta(milliseconds=50)
-"""The hold is open while this is waited for."""
-READY_EVERY = timedelta(milliseconds=500)
+CUT_POLL = timedelta(milliseconds=50)
+"""The application may stand still meanwhile: a poll costs a few milliseconds, a late one costs the hold."""
+READY_POLL = timedelta(seconds=1)
+States = tuple[VolumeSnapshot, ...]
 
 
-def wait_cut(snapshotter: VolumeSnapshotter, ticket: Ticket, *, timeout: timedelta) -> tuple[VolumeSnapshot, ...]:
-    """Every volume's snapshot once all are cut, in the ticket's order.
+def wait_cut(snapshotter: VolumeSnapshotter, ticket: Ticket, *, timeout: timedelta) -> States:
+    """Every volume's snapshot, once all are cut.
 
     Raises:
-        SnapshotFailed: One failed, or was not cut in time; the message holds the driver's words.
+        SnapshotFailed: The first that failed, in the driver's words; or those not cut within ``timeout``.
     """
-    deadline = Deadline.after(timeout)
-    while True:
-        snapshots = snapshotter.poll(ticket)
-        refuse_failed(snapshots)
-        if all(each.cut_at for each in snapshots):
-            return snapshots
-        if deadline.is_over:
-            late = [each for each in snapshots if not each.cut_at]
-            words = "; ".join(f"{each.volume.name}: {each.reason or 'no word from the driver'}" for each in late)
-            raise SnapshotFailed(f"not cut within {timeout.total_seconds():.0f} s: {words}")
-        pause(CUT_EVERY)
+
+    def are_cut(states: States) -> bool:
+        return all(each.state in ("cut", "ready") for each in states)
+
+    return wait(snapshotter, ticket, are_cut, timeout=timeout, every=CUT_POLL, what="cut")
 
 
 def wait_ready(snapshotter: VolumeSnapshotter, snapshot: VolumeSnapshot, *, timeout: timedelta) -> VolumeSnapshot:
-    """The snapshot once a volume can be made from it.
+    """The snapshot once it can be used as a source; ``ready_at`` is when that was seen.
 
     Raises:
-        SnapshotFailed: It failed, or was not ready in time.
+        SnapshotFailed: It failed, in the driver's words, or is not ready within ``timeout``.
     """
+    ticket = Ticket(
+        run="",
+        method="group-snapshot" if snapshot.group else "volume-snapshots",
+        volumes=(snapshot.volume,),
+        names={snapshot.volume.name: snapshot.group or snapshot.name},
+    )
+
+    def is_ready(states: States) -> bool:
+        return states[0].state == "ready"
+
+    states = wait(snapshotter, ticket, is_ready, timeout=timeout, every=READY_POLL, what="ready")
+    return replace(states[0], ready_at=now())
+
+
+def wait(
+    snapshotter: VolumeSnapshotter,
+    ticket: Ticket,
+    until: Callable[[States], bool],
+    *,
+    timeout: timedelta,
+    every: timedelta,
+    what: str,
+) -> States:
+    """Poll until the states are as wanted; an API server that falters is asked again until time is up."""
     deadline = Deadline.after(timeout)
+    states: States = ()
+    passing: RefloatError | None = None
     while True:
-        seen = snapshotter.look(snapshot)
-        refuse_failed((seen,))
-        if seen.state == "ready":
-            return seen
+        try:
+            states, passing = snapshotter.poll(ticket), None
+        except RefloatError as failure:
+            if failure.retry is Retry.NEVER:
+                raise
+            passing = failure
+        for state in states:
+            if state.state == "failed":
+                raise SnapshotFailed(f"volume {state.volume.name} was not {what}: {state.reason}")
+        if states and passing is None and until(states):
+            return states
         if deadline.is_over:
-            limit = f"{timeout.total_seconds():.0f} s"
-            raise SnapshotFailed(f"{seen.volume.name}: cut, and not ready within {limit}: {seen.reason or 'no word'}")
-        pause(READY_EVERY)
-
-
-def refuse_failed(snapshots: tuple[VolumeSnapshot, ...]) -> None:
-    """Raise for the snapshots that failed."""
-    failed = [each for each in snapshots if each.state == "failed"]
-    if failed:
-        raise SnapshotFailed("; ".join(f"{each.volume.name}: {each.reason}" for each in failed))
+            break
+        pause(min(every, max(timedelta(0), deadline.remaining)))
+    late = [each for each in states if not until((each,))]
+    words = (
+        passing.message if passing else "; ".join(f"{each.volume.name}: {each.reason or each.state}" for each in late)
+    )
+    limit = f"{timeout.total_seconds():.0f} s"
+    raise SnapshotFailed(f"not {what} within {limit}: {words or 'no answer'}") from passing

@@ -48,6 +48,8 @@ class VolumeSnapshot:
     content: str | None = None
     restore_bytes: int | None = None
     reason: str | None = None
+    group: str | None = None
+    """The group snapshot it is a member of, whose name it bears: members have no life of their own."""
 
 
 @dataclass(frozen=True)
