@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,14 +54,18 @@ app.add_typer(server.app)
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="FOLDER", help="Where the demo works; its vault stays there.")
+    ] = Path("demo"),
+) -> None:
     """Protect, lose and recover a small application.
 
     Needs no cluster and no cloud.
     """
     from cli.demo import run_demo
 
-    run_demo()
+    run_demo(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
