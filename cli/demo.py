@@ -37,7 +37,7 @@ def run_demo(folder: Path) -> None:
     """
     begun, place = monotonic_seconds(), prepare(folder)
     say(
-        f"refloat demo: a shop (web, and a database with two volumes) on a practice range in {folder}, no cluster needed"
+        f"refloat demo: a shop (web, and a database on two volumes) on a practice range in {folder}; no cluster needed"
     )
     policy = ProtectionPolicy(
         name="demo",

@@ -1,0 +1,199 @@
+"""Nodes and trees: what a folder holds, as JSON byte for byte like restic's own encoder writes it.
+
+Restic's design document, "Trees and Data"; field order and omissions of ``internal/data/node.go``. No field of ours is
+ever added: ``restic rewrite`` would refuse the tree. User and group names are left out: a mover could only tell its
+own image's.
+"""
+
+from __future__ import annotations
+
+import base64
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from refloat.errors import IntegrityError
+from vault.blobs import ID_BYTES
+from vault.gotext import decode_name, encode_name, json_inner
+from vault.instants import format_instant, parse_instant
+
+FILE, DIR, SYMLINK, FIFO, DEV, CHARDEV, SOCKET = "file", "dir", "symlink", "fifo", "dev", "chardev", "socket"
+TYPES = {
+    stat.S_IFREG: FILE, stat.S_IFDIR: DIR, stat.S_IFLNK: SYMLINK, stat.S_IFIFO: FIFO, stat.S_IFBLK: DEV,
+    stat.S_IFCHR: CHARDEV, stat.S_IFSOCK: SOCKET,
+}  # fmt: skip
+_GO_TYPES = {
+    FILE: 0, DIR: 1 << 31, SYMLINK: 1 << 27, FIFO: 1 << 25, DEV: 1 << 26, CHARDEV: 1 << 26 | 1 << 21, SOCKET: 1 << 24,
+}  # fmt: skip
+_GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
+_NAMES_OF_NOTHING = (b"", b".", b"..")
+_HEX = 2 * ID_BYTES
+
+
+@dataclass(slots=True)
+class Node:
+    """One entry of a folder. ``mode`` holds the permission bits of stat(2), 0o7777; times are nanoseconds since 1970.
+
+    ``content``: the data blobs' ids end to end; only of a file. ``subtree``: a tree's id; only of a folder.
+    """
+
+    name: bytes
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    ctime: int
+    inode: int = 0
+    device_id: int = 0
+    size: int = 0
+    links: int = 0
+    target: bytes = b""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    device: int = 0
+    content: bytes | bytearray = b""
+    subtree: bytes = b""
+
+    @property
+    def blobs(self) -> list[bytes]:
+        """The data blobs' ids in order."""
+        return [bytes(self.content[i : i + ID_BYTES]) for i in range(0, len(self.content), ID_BYTES)]
+
+
+def encode_node(node: Node) -> bytes:
+    """The node's JSON. The access time is the modification time, or every reading would change every tree."""
+    mode = node.mode & 0o777 | _GO_TYPES[node.type] | sum(go for bit, go in _GO_BITS if node.mode & bit)
+    mtime = format_instant(node.mtime)
+    head = f'{{"name":"{encode_name(node.name)}","type":"{node.type}",' + (f'"mode":{mode},' if mode else "")
+    times = f'"mtime":"{mtime}","atime":"{mtime}","ctime":"{format_instant(node.ctime)}",'
+    text = f'{head}{times}"uid":{node.uid},"gid":{node.gid}'
+    for key, number in (
+        ("inode", node.inode),
+        ("device_id", node.device_id),
+        ("size", node.size),
+        ("links", node.links),
+    ):
+        if number:
+            text += f',"{key}":{number}'
+    if node.target:
+        text += _encode_target(node.target)
+    if node.xattrs:
+        text += ',"extended_attributes":[' + ",".join(map(_encode_xattr, node.xattrs)) + "]"
+    if node.device:
+        text += f',"device":{node.device}'
+    text += ',"content":' + (_encode_ids(node.content) if node.type == FILE else "null")
+    if node.type == DIR:
+        text += f',"subtree":"{node.subtree.hex()}"'
+    return (text + "}").encode()
+
+
+def _encode_target(target: bytes) -> str:
+    text = target.decode("utf-8", "surrogateescape")
+    encoded = f',"linktarget":"{json_inner(text)}"'
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        encoded += f',"linktarget_raw":"{base64.b64encode(target).decode()}"'
+    return encoded
+
+
+def _encode_xattr(xattr: tuple[str, bytes]) -> str:
+    name, value = xattr
+    return f'{{"name":"{json_inner(name)}","value":"{base64.b64encode(value).decode()}"}}'
+
+
+def _encode_ids(ids: bytes | bytearray) -> str:
+    text = ids.hex()
+    return "[" + ",".join(f'"{text[i : i + _HEX]}"' for i in range(0, len(text), _HEX)) + "]"
+
+
+def encode_tree(nodes: Iterable[bytes]) -> bytes:
+    """A tree's text from its nodes' texts, which must be in ascending order of raw names."""
+    return b'{"nodes":[' + b",".join(nodes) + b"]}\n"
+
+
+def decode_tree(text: bytes) -> list[Node]:
+    """The nodes of a tree, by whatever restic wrote.
+
+    Raises:
+        IntegrityError: It is no tree, or holds what no folder can hold: names with a slash, names twice or out of
+            order, unknown types, a folder without a tree.
+    """
+    try:
+        nodes = [_decode(value) for value in orjson.loads(text)["nodes"] or ()]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as wrong:
+        raise IntegrityError(f"a tree does not say what it must: {wrong}") from wrong
+    previous = b""
+    for node in nodes:
+        if node.name in _NAMES_OF_NOTHING or b"/" in node.name or b"\0" in node.name:
+            raise IntegrityError(f"a tree holds the impossible name {node.name!r}")
+        if node.name <= previous:
+            raise IntegrityError(f"a tree holds {node.name!r} twice or out of order")
+        previous = node.name
+    return nodes
+
+
+def _decode(value: dict[str, Any]) -> Node:
+    kind, mode = value["type"], value.get("mode", 0)
+    if kind not in _GO_TYPES:
+        raise ValueError(f"unknown type {kind!r}")
+    content, subtree = value.get("content") or (), value.get("subtree")
+    if kind == FILE and value.get("content") is None:
+        raise ValueError("a file without content list")
+    if (kind == DIR) != (subtree is not None):
+        raise ValueError("a folder without tree, or a tree without folder")
+    ids = bytes.fromhex("".join(content))
+    if len(ids) != ID_BYTES * len(content):
+        raise ValueError("an id of the wrong length")
+    return Node(
+        name=decode_name(value["name"]),
+        type=kind,
+        mode=mode & 0o777 | sum(bit for bit, go in _GO_BITS if mode & go),
+        uid=_natural(value["uid"]),
+        gid=_natural(value["gid"]),
+        mtime=parse_instant(value["mtime"]),
+        ctime=parse_instant(value["ctime"]),
+        inode=_natural(value.get("inode", 0)),
+        device_id=_natural(value.get("device_id", 0)),
+        size=_natural(value.get("size", 0)),
+        links=_natural(value.get("links", 0)),
+        target=_decode_target(value),
+        xattrs=tuple((x["name"], base64.b64decode(x["value"] or "")) for x in value.get("extended_attributes") or ()),
+        device=_natural(value.get("device", 0)),
+        content=ids,
+        subtree=_id(subtree) if subtree is not None else b"",
+    )
+
+
+def _natural(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no natural number")
+    return value
+
+
+def _id(text: str) -> bytes:
+    found = bytes.fromhex(text)
+    if len(found) != ID_BYTES:
+        raise ValueError("an id of the wrong length")
+    return found
+
+
+def _decode_target(value: dict[str, Any]) -> bytes:
+    raw = value.get("linktarget_raw")
+    return base64.b64decode(raw) if raw else str(value.get("linktarget") or "").encode()
+
+
+def walk(root: bytes, load: Callable[[bytes], list[Node]]) -> Iterable[tuple[tuple[bytes, ...], Node]]:
+    """Every node below a tree, depth first, folders before what they hold; with the names that lead to it."""
+    stack: list[tuple[tuple[bytes, ...], list[Node]]] = [((), load(root)[::-1])]
+    while stack:
+        path, nodes = stack[-1]
+        if not nodes:
+            stack.pop()
+            continue
+        node = nodes.pop()
+        here = (*path, node.name)
+        yield here, node
+        if node.type == DIR:
+            stack.append((here, load(node.subtree)[::-1]))

@@ -1,0 +1,224 @@
+"""The vault as a restic repository of format version 2: making one, opening one, and what an open one offers."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from refloat.clock import now
+from refloat.errors import (
+    AlreadyExists,
+    IntegrityError,
+    NotAVault,
+    NotFound,
+    UnsupportedFormat,
+    VaultError,
+    VaultMissing,
+    WrongKey,
+)
+from refloat.ports.object_store import ObjectStore
+from vault.files import CONFIG, FileKind, SealedFiles, key_of, read_named, stored, write_named
+from vault.index import Index
+from vault.keys import make_key_file, open_key_file
+from vault.locks import REFRESH, hold
+from vault.polynomial import is_irreducible, random_polynomial
+from vault.sealing import BadSeal, MasterKey, Sealer
+
+VERSION = 2
+MOST_SLOTS = 20
+"""restic tries no more key files than this."""
+OURS = "refloat/"
+"""What is refloat's and not restic's lies beside the repository under this prefix."""
+REQUESTS = 8
+"""Small files asked for at once."""
+
+
+class OpenVault:
+    """A vault that its password opened. Callable from several threads; its owner closes it, and the store with it."""
+
+    def __init__(self, store: ObjectStore, key: MasterKey, config: dict[str, Any]) -> None:
+        self.store = store
+        self.id: str = config["id"]
+        self.files = SealedFiles(store, key)
+        self._index: Index | None = None
+        self._indexed: set[str] = set()
+        self._guard = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The address of its store."""
+        return self.store.url
+
+    def index(self, *, is_fresh: bool = False) -> Index:
+        """Every blob that an index file names; read once, and once more for new files when asked for a fresh one.
+
+        Raises:
+            IntegrityError: An index file is damaged; the message names it.
+        """
+        with self._guard:
+            if self._index is None or is_fresh:
+                found = self._index or Index()
+                names = [name for name, _ in stored(self.store, FileKind.INDEX) if name not in self._indexed]
+                for name, text in self.read_many(FileKind.INDEX, names):
+                    if text is not None:
+                        found.add_file(text)
+                        self._indexed.add(name)
+                self._index = found
+            return self._index
+
+    def read_many(self, kind: FileKind, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
+        """JSON texts of several files, several at a time, in order; None for one that is gone."""
+
+        def read(name: str) -> bytes | None:
+            try:
+                return self.files.read(kind, name)
+            except NotFound:
+                return None
+
+        with ThreadPoolExecutor(REQUESTS, thread_name_prefix=f"read {kind.value}") as pool:
+            for start in range(0, len(names), REQUESTS):
+                some = names[start : start + REQUESTS]
+                yield from zip(some, pool.map(read, some), strict=True)
+
+    def lock(self, run: str, *, refresh: timedelta = REFRESH) -> AbstractContextManager[None]:
+        """Hold the vault lock of a run while the block runs (``vault.locks.hold``).
+
+        Raises:
+            LeaseHeld: Somebody holds an exclusive lock.
+        """
+        return hold(self.files, run, refresh=refresh)
+
+    def close(self) -> None:
+        """Let go of the store; idempotent."""
+        self.store.close()
+
+
+def open_vault(store: ObjectStore, password: str) -> OpenVault:
+    """The vault in a store.
+
+    Raises:
+        VaultMissing: There is none, or one whose making broke off before its end.
+        NotAVault: Something else is there.
+        WrongKey: No key slot opens with this password.
+        UnsupportedFormat: It is of another format version.
+        IntegrityError: Its key file or configuration is damaged.
+    """
+    try:
+        sealed = store.get(CONFIG)
+    except NotFound as missing:
+        _explain_missing(store, missing)
+    slots = [name for name, _ in stored(store, FileKind.KEY)]
+    if not slots:
+        raise NotAVault(f"{store.url} holds a file named config and no keys: it is no vault")
+    key = _unlock(store, slots, password, sealed)
+    return OpenVault(store, key, _read_config(store, key, sealed))
+
+
+def _explain_missing(store: ObjectStore, missing: NotFound) -> None:
+    foreign = _first(store, but=(OURS, f"{FileKind.KEY.value}/"))
+    if foreign is not None:
+        raise NotAVault(f"{store.url} has no configuration of a vault, but holds {foreign}") from missing
+    raise VaultMissing(f"there is no vault at {store.url}") from missing
+
+
+def _first(store: ObjectStore, *, but: tuple[str, ...]) -> str | None:
+    return next((found.key for found in store.list() if not found.key.startswith(but)), None)
+
+
+def _unlock(store: ObjectStore, slots: list[str], password: str, sealed_config: bytes) -> MasterKey:
+    """The master key, of the slot that opens with the password and fits the configuration.
+
+    Two runs that make one vault at the same moment may leave a slot of a vault that never was; it is passed over.
+    """
+    damaged: VaultError | None = None
+    for name in slots[:MOST_SLOTS]:
+        try:
+            key = open_key_file(read_named(store, FileKind.KEY, name), password)
+            if key is not None:
+                Sealer(key).open(sealed_config)
+                return key
+        except NotFound:
+            continue
+        except IntegrityError as error:
+            damaged = damaged or IntegrityError(f"{key_of(FileKind.KEY, name)} of {store.url} is damaged: {error}")
+        except BadSeal:
+            damaged = IntegrityError(f"{store.url}/{CONFIG} is damaged, or of another vault than its keys")
+    if damaged is not None:
+        raise damaged
+    raise WrongKey(f"the password opens none of the {len(slots)} key slots of {store.url}")
+
+
+def _read_config(store: ObjectStore, key: MasterKey, sealed: bytes) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = orjson.loads(Sealer(key).open(sealed))
+        version, polynomial = int(config["version"]), int(config["chunker_polynomial"], 16)
+        str(config["id"])
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise IntegrityError(f"{store.url}/{CONFIG} does not say what it must") from wrong
+    if version != VERSION:
+        raise UnsupportedFormat(f"{store.url} is a repository of format version {version}, not {VERSION}")
+    if not is_irreducible(polynomial):
+        raise IntegrityError(f"{store.url}/{CONFIG} names a chunker polynomial that is none")
+    return config
+
+
+def init(store: ObjectStore, password: str) -> OpenVault:
+    """Make a vault in an empty prefix, its configuration last; open it. Finishes one whose making broke off.
+
+    When two make one at the same moment, one of the two vaults comes to be and both open that.
+
+    Raises:
+        AlreadyExists: There is a vault.
+        NotAVault: Something else is there.
+        WrongKey: A half-made vault is there, and this password does not open it.
+    """
+    half_made = [name for name, _ in stored(store, FileKind.KEY)]
+    foreign = _first(store, but=(OURS, *(key_of(FileKind.KEY, name) for name in half_made)))
+    if foreign == CONFIG and half_made:
+        raise AlreadyExists(f"there is a vault at {store.url} already; nothing was changed")
+    if foreign is not None:
+        raise NotAVault(f"{store.url} is not empty: it holds {foreign}; nothing was changed")
+    key, slot = _key_for(store, half_made, password)
+    config = {"version": VERSION, "id": secrets.token_hex(32), "chunker_polynomial": f"{random_polynomial():x}"}
+    try:
+        store.put(CONFIG, Sealer(key).seal(orjson.dumps(config)), if_absent=True)
+    except AlreadyExists:
+        if slot is not None and not _opens(store, key):  # else it is our own, and only the answer was lost
+            store.delete(key_of(FileKind.KEY, slot))
+        return open_vault(store, password)
+    return OpenVault(store, key, config)
+
+
+def _key_for(store: ObjectStore, half_made: list[str], password: str) -> tuple[MasterKey, str | None]:
+    """The key of the vault to be made, and the name of its slot when that is new."""
+    for name in half_made:
+        key = open_key_file(read_named(store, FileKind.KEY, name), password)
+        if key is not None:
+            return key, None
+    if half_made:
+        slot = key_of(FileKind.KEY, half_made[0])
+        raise WrongKey(
+            f"the making of a vault at {store.url} broke off, and this password does not open it",
+            guidance=f"Give the password of that attempt, or remove {slot}: there is no data yet.",
+        )
+    key = MasterKey.random()
+    text = make_key_file(key, password, now())
+    name = sha256(text).hexdigest()
+    write_named(store, FileKind.KEY, name, text)
+    return key, name
+
+
+def _opens(store: ObjectStore, key: MasterKey) -> bool:
+    try:
+        Sealer(key).open(store.get(CONFIG))
+    except BadSeal:
+        return False
+    return True

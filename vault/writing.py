@@ -1,0 +1,144 @@
+"""Writing blobs: packs are filled by any number of threads, stored, and only then named by an index file.
+
+Order of writes as restic's design document asks: packs, then the index that names them; the snapshot record comes from
+the catalogue, last. Index files are written while the work goes on, so that what a killed run stored is reused.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from hashlib import sha256
+
+from refloat.clock import Deadline
+from refloat.errors import Unsupported
+from vault.blobs import BlobKind, PackedBlob
+from vault.files import FileKind, SealedFiles, write_named
+from vault.index import Index, encode_index
+from vault.packs import TARGET_BYTES, ClosedPack, PackBuilder
+
+CAPACITY_BYTES = TARGET_BYTES + (5 << 18)
+"""A pack's buffer: the target, one chunk beyond it, and the header."""
+SPARE_BYTES = 1 << 16
+UPLOADS = 2
+"""Packs on their way to the store at once; each holds its buffer."""
+INDEX_BLOBS = 50_000
+INDEX_AGE = timedelta(minutes=10)
+"""restic closes an index file at that many blobs or that age."""
+
+
+class BlobWriter:
+    """Stores blobs that the vault does not hold yet. ``save`` is callable from several threads.
+
+    Each thread fills a data pack of its own, so that compressing, sealing and hashing share nothing; trees are few and
+    share one pack.
+    """
+
+    def __init__(self, files: SealedFiles, index: Index) -> None:
+        self._files, self._index = files, index
+        self._claimed: set[tuple[BlobKind, bytes]] = set()
+        self._guard = threading.Lock()
+        self._tree_guard = threading.Lock()
+        self._open: dict[tuple[BlobKind, int], PackBuilder] = {}
+        self._slots = threading.BoundedSemaphore(UPLOADS)
+        self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="store packs")
+        self._uploads: list[Future[None]] = []
+        self._unindexed: list[tuple[bytes, Sequence[PackedBlob]]] = []
+        self._index_due = Deadline.after(INDEX_AGE)
+        self.added_bytes = 0
+        """What was added to the store so far, packs only; complete after ``finish``."""
+
+    def save(self, kind: BlobKind, plain: bytes | bytearray | memoryview, blob_id: bytes | None = None) -> bytes:
+        """Store a blob unless the vault holds it; its id. It is durable, and indexed, after ``finish``.
+
+        Raises:
+            Unsupported: It is larger than any blob may be.
+            RefloatError: The store refused an earlier pack.
+        """
+        blob_id = blob_id or sha256(plain).digest()
+        if not self._claim(kind, blob_id):
+            return blob_id
+        if len(plain) > kind.limit_bytes:
+            raise Unsupported(f"a {kind.value} blob of {len(plain)} bytes is too large: a folder has too many entries")
+        if kind is BlobKind.TREE:
+            with self._tree_guard:
+                self._add(kind, 0, blob_id, plain)
+        else:
+            self._add(kind, threading.get_ident(), blob_id, plain)
+        return blob_id
+
+    def finish(self) -> None:
+        """Store what is still open and name it in an index; call once, when no ``save`` runs any more.
+
+        Raises:
+            RefloatError: The store refused a pack or an index file.
+        """
+        try:
+            for builder in self._open.values():
+                self._upload(builder)
+            self._open.clear()
+            for upload in self._uploads:
+                upload.result()
+            with self._guard:
+                self._write_index()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the threads, without storing what is still open; idempotent."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _claim(self, kind: BlobKind, blob_id: bytes) -> bool:
+        """Whether the caller is the one to store this blob: nobody did or does."""
+        with self._guard:
+            if (kind, blob_id) in self._claimed or self._index.has(kind, blob_id):
+                return False
+            self._claimed.add((kind, blob_id))
+            return True
+
+    def _add(self, kind: BlobKind, thread: int, blob_id: bytes, plain: bytes | bytearray | memoryview) -> None:
+        builder = self._open.get((kind, thread))
+        if builder is not None and not builder.has_room(len(plain)):
+            self._upload(builder)
+            builder = None
+        if builder is None:
+            builder = PackBuilder(kind, max(CAPACITY_BYTES, len(plain) + SPARE_BYTES))
+            self._open[kind, thread] = builder
+        builder.add(blob_id, plain, self._files.codec)
+        if builder.is_full:
+            del self._open[kind, thread]
+            self._upload(builder)
+
+    def _upload(self, builder: PackBuilder) -> None:
+        """Hand a pack to the store's threads; waits while as many are under way as may be."""
+        pack = builder.close(self._files.codec)
+        self._slots.acquire()
+        with self._guard:
+            for done in [upload for upload in self._uploads if upload.done()]:
+                self._uploads.remove(done)
+                if done.exception() is not None:
+                    self._slots.release()
+                done.result()
+            self._uploads.append(self._pool.submit(self._store, pack))
+
+    def _store(self, pack: ClosedPack) -> None:
+        try:
+            write_named(self._files.store, FileKind.PACK, pack.id.hex(), pack.body)
+            with self._guard:
+                self.added_bytes += len(pack.body)
+                self._index.add(pack.id, pack.blobs)
+                self._claimed.difference_update((blob.kind, blob.id) for blob in pack.blobs)
+                self._unindexed.append((pack.id, pack.blobs))
+                if self._index_due.is_over or sum(len(blobs) for _, blobs in self._unindexed) >= INDEX_BLOBS:
+                    self._write_index()
+        finally:
+            self._slots.release()
+
+    def _write_index(self) -> None:
+        if self._unindexed:
+            text = encode_index(self._unindexed)
+            self._files.write(FileKind.INDEX, text)
+            self._unindexed = []
+        self._index_due = Deadline.after(INDEX_AGE)
