@@ -288,31 +288,36 @@ def validate(resource: Resource, new: Object, old: Object | None) -> None:
                 resource.kind, resource.group, name, "metadata.labels", f'Invalid value: "{value}" of {label}'
             )
     spec = new.get("spec") or {}
+    if old is not None:
+        _validate_change(resource, new, old)
     if "template" in spec and resource.group in ("apps", "batch"):
         _validate_template(resource, name, spec)
     if resource.key == "pods" and not spec.get("containers"):
         raise invalid("Pod", "", name, "spec.containers", "Required value", "FieldValueRequired")
-    if old is None:
-        return
-    if "deletionTimestamp" in meta:
-        added = set(meta.get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
-        if added:
-            text = f"Forbidden: no new finalizers can be added if the object is being deleted, found: {sorted(added)}"
-            raise invalid(resource.kind, resource.group, name, "metadata.finalizers", text, "FieldValueForbidden")
-    _validate_change(resource, new, old)
 
 
 def _validate_change(resource: Resource, new: Object, old: Object) -> None:
     spec, name = new.get("spec") or {}, new["metadata"]["name"]
     before = old.get("spec") or {}
+    if "deletionTimestamp" in new["metadata"]:
+        added = set(new["metadata"].get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
+        if added:
+            text = f"Forbidden: no new finalizers can be added if the object is being deleted, found: {sorted(added)}"
+            raise invalid(resource.kind, resource.group, name, "metadata.finalizers", text, "FieldValueForbidden")
     for field in _IMMUTABLE.get(resource.key, ()):
         if before.get(field) != spec.get(field) and not (resource.is_custom and field == "source" and not before):
             raise invalid(resource.kind, resource.group, name, f"spec.{field}", "Invalid value: field is immutable")
     if resource.key == "persistentvolumeclaims" and before.get("volumeName") not in (None, "", spec.get("volumeName")):
         raise invalid("PersistentVolumeClaim", "", name, "spec", "Forbidden: spec is immutable after creation")
+    if resource.key == "persistentvolumeclaims" and before.get("resources") != spec.get("resources"):
+        text = "the storageclass that provisions the pvc must support resize"
+        raise Refusal(403, f'persistentvolumeclaims "{name}" is forbidden: {text}')
     if resource.key == "pods" and _fixed(before) != _fixed(spec):
         text = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
         raise invalid("Pod", "", name, "spec", text, "FieldValueForbidden")
+    if resource.key == "services" and before.get("clusterIP") != spec.get("clusterIP"):
+        text = f'Invalid value: "{spec.get("clusterIP")}": field is immutable'
+        raise invalid("Service", "", name, "spec.clusterIP", text)
     if resource.key == "secrets" and new.get("type") != old.get("type"):
         raise invalid("Secret", "", name, "type", f'Invalid value: "{new.get("type")}": field is immutable')
     if resource.key in ("secrets", "configmaps") and old.get("immutable") and new.get("data") != old.get("data"):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 
 from practice.controllers.loop import Key
-from practice.controllers.scheduler import set_condition
+from practice.controllers.scheduler import NODES, set_condition
 from practice.kinds import Object
 from practice.store import Event, Store
 
@@ -132,10 +132,12 @@ class Workloads:
 
     def _daemon_set(self, obj: Object) -> None:
         meta, pods = obj["metadata"], living(self._store, obj)
-        if not pods:
-            self._store.create("pods", pod_of(obj, obj["spec"]["template"]))
+        for node in set(NODES) - {pod["spec"].get("nodeName") for pod in pods}:
+            pod = pod_of(obj, obj["spec"]["template"])
+            pod["spec"]["nodeName"] = node
+            self._store.create("pods", pod)
         ready = sum(map(is_ready, pods))
-        status = {"desiredNumberScheduled": 1, "currentNumberScheduled": len(pods), "numberReady": ready}
+        status = {"desiredNumberScheduled": len(NODES), "currentNumberScheduled": len(pods), "numberReady": ready}
         status |= {"numberAvailable": ready, "updatedNumberScheduled": len(pods), "numberMisscheduled": 0}
         status["observedGeneration"] = meta["generation"]
         self._store.change(_DAEMONS, meta["namespace"], meta["name"], lambda new: new.update(status=status))
