@@ -65,7 +65,6 @@ def register(application: Application, policy: ProtectionPolicy, cluster: Cluste
             description=f"Protects application {application.name} into {policy.vault.url}.",
             work_pool_name=pool,
             tags=["refloat", f"application:{application.name}"],
-            job_variables={"env": {}},
             paused=False,
         )
     save_documents(application, policy)

@@ -138,9 +138,8 @@ def starting() -> Iterator[Server]:
         TimedOut: It did not answer within 90 s.
     """
     with _alone():
-        server = running()
-        process = None
-        if server is None:
+        server, process = recorded(), None
+        if server is None or not server.is_alive:  # one that is alive and does not answer yet is on its way
             server, process = _begin()
         yield server
         _wait_until_healthy(server, process)

@@ -68,7 +68,7 @@ def test_what_is_wrong_is_named(written: str, instead: str, says: tuple[str, ...
     [
         ("rpo: 1h", "rpo: 60", "a duration is written with its unit"),
         ("rpo: 1h", "rpo: soon", "'soon' is no duration"),
-        ("rpo: 1h", "rop: 1h", "did you mean rpo?"),
+        ("rpo: 1h", "rpoo: 1h", "did you mean rpo?"),
         ("file: /etc/password", "file: /etc/password, env: X", "exactly one of file, env and secret"),
         ("s3://backups/shop", "backups/shop", "vault.url"),
         ("name: shop-daily", "name: shop-daily\naccept: perfect", "accept"),
