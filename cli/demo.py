@@ -36,9 +36,7 @@ def run_demo(folder: Path) -> None:
         RefloatError: A step failed.
     """
     begun, place = monotonic_seconds(), prepare(folder)
-    say(
-        f"refloat demo: a shop (web, and a database on two volumes) on a practice range in {folder}; no cluster needed"
-    )
+    say(f"refloat demo: a shop (web, and a database on two volumes) on a practice range in {folder}; no cluster needed")
     policy = ProtectionPolicy(
         name="demo",
         vault=VaultLocation(url=f"file://{place}/vault", password=PasswordSource(file=str(place / "password"))),

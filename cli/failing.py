@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -86,9 +83,3 @@ def keep(trace: str) -> str:
     except OSError:
         return "the output of the same command with --verbose"
     return str(path)
-
-
-def silence_output() -> None:
-    """Standard output is closed by its reader (``refloat points | head``): nothing more can be written to it."""
-    null: Any = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
-    os.dup2(null.fileno(), sys.stdout.fileno())

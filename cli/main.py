@@ -20,7 +20,6 @@ app = typer.Typer(
     name="refloat",
     help="Protect a Kubernetes application, and bring it back.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -73,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, verbose = failing.wants_json(words), failing.wants_all(words)
     try:
-        ended = app(words, prog_name="refloat", standalone_mode=False)
-        sys.stdout.flush()
+        ended = app(words or ["--help"], prog_name="refloat", standalone_mode=False)
         return ended if isinstance(ended, int) else 0
     except typer.TyperException as wrong:
         return failing.tell(usage(wrong), as_json=as_json, verbose=verbose)
@@ -82,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failing.tell(error, as_json=as_json, verbose=verbose)
     except (KeyboardInterrupt, typer.Abort):
         return failing.tell(Interrupted("interrupted before anything was begun"), as_json=as_json)
-    except BrokenPipeError:
-        failing.silence_output()
+    except SystemExit:  # typer ends so, and only so, when whoever read standard output went away (refloat … | head)
         return PIPE_CLOSED
     except Exception as bug:  # noqa: BLE001 - the boundary: whatever is not ours is a bug
         return failing.tell_bug(bug, as_json=as_json, verbose=verbose)

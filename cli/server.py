@@ -10,7 +10,7 @@ from cli import flags, output
 from deployments import server as own
 from refloat.errors import Unavailable
 
-app = typer.Typer(name="server", help="The Prefect server runs report to.", no_args_is_help=True)
+app = typer.Typer(name="server", help="The Prefect server runs report to.")
 
 
 @app.command()
