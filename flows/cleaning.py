@@ -36,17 +36,17 @@ def cleaned(cluster: ClusterRef, run: str) -> Iterator[Moving]:
         except RefloatError as second:
             first.add_note(f"the sweep failed as well: {second.message}; run: refloat sweep --run {run}")
         raise
-    sweep(cluster, run=run)
+    sweep(cluster, run=run, keep_filled=True)
 
 
 def sweep_until_still(cluster: ClusterRef, run: str, moving: Moving) -> None:
     """Take away what submitted steps work on until they have ended; at most two minutes."""
     for _ in range(SWEEPS):
-        sweep.fn(cluster, run=run)
+        sweep.fn(cluster, run=run, keep_filled=True)
         if not moving or not wait(moving, timeout=STILL_WITHIN_SECONDS).not_done:
             break
     if moving:
-        sweep.fn(cluster, run=run)
+        sweep.fn(cluster, run=run, keep_filled=True)
 
 
 def results(moving: Moving) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kube.cluster import Cluster
 from kube.home import HOME, ensure_home, labels_in_run, name_in_run
+from kube.marks import RECOVERY, labels_of
 from kube.membership import CLAIM
 from kube.snapshot_objects import API, CLASS, CONTENT, SNAPSHOT, class_of, error_in, wait_gone
 from refloat.errors import Conflict, NotReady, ObjectExists, ObjectMissing, SnapshotFailed, Unsupported
@@ -146,7 +147,10 @@ def withdraw(cluster: Cluster, name: str) -> None:
 
 
 def ask_remove_claim(cluster: Cluster, name: str) -> list[ObjectRef]:
-    """Ask for the deletion of a claim in refloat's namespace with its volume, whatever its class's policy."""
+    """Ask for the deletion of a claim in refloat's namespace with its volume, whatever its class's policy.
+
+    A volume that is being handed over (`kube.handover`) is left to its fate there.
+    """
     claim = cluster.find(CLAIM, name, HOME)
     if claim is None:
         return []
@@ -155,7 +159,7 @@ def ask_remove_claim(cluster: Cluster, name: str) -> list[ObjectRef]:
     if volume:
         found = cluster.find(PERSISTENT_VOLUME, volume)
         reference = (found or {}).get("spec", {}).get("claimRef") or {}
-        if found is not None and reference.get("uid") == claim["metadata"]["uid"]:
+        if found is not None and reference.get("uid") == claim["metadata"]["uid"] and RECOVERY not in labels_of(found):
             going.append(ask_reclaim(cluster, found))
     cluster.delete(CLAIM, name, HOME, uid=claim["metadata"]["uid"])
     return going

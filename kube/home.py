@@ -21,6 +21,7 @@ SERVICE_ACCOUNT = "mover"
 PART_OF = {"app.kubernetes.io/part-of": "refloat"}
 GONE_WITHIN = timedelta(minutes=2)
 _RUN = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
+_NAME = re.compile(r"refloat-(.+)-[0-9a-f]{10}")
 Object = dict[str, Any]
 
 
@@ -62,12 +63,13 @@ def name_in_run(run: str, *what: str) -> str:
             f"{run!r} is no id of a run",
             guidance="Give at most 32 lower-case letters, digits and dashes, or leave it out.",
         )
-    return f"{prefix_of(run)}{hashlib.sha256(' '.join(what).encode()).hexdigest()[:10]}"
+    return f"refloat-{run}-{hashlib.sha256(' '.join(what).encode()).hexdigest()[:10]}"
 
 
-def prefix_of(run: str) -> str:
-    """How every name begins that the run gave."""
-    return f"refloat-{run}-"
+def run_of_name(name: str) -> str | None:
+    """The run that gave this name, if one did."""
+    found = _NAME.fullmatch(name)
+    return found[1] if found else None
 
 
 def labels_in_run(run: str, labels: Mapping[str, str] | None = None) -> dict[str, str]:

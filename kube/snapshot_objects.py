@@ -29,13 +29,15 @@ GROUP, GROUP_CONTENT, GROUP_CLASS = (
 )
 GROUP_LABEL = f"{LABEL_PREFIX}/group"
 """On the claims of a group while the snapshot controller chooses them: the run's id."""
+GROUP_HANDLE = f"{GROUP_API}/volumeGroupSnapshotHandle"
+"""Annotation of a member's content: the group it was cut in."""
 BEING_CREATED = (
     "snapshot.storage.kubernetes.io/volumesnapshot-being-created",
     "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-being-created",
 )
 """Annotation of a content while its driver owes an answer: an error beside it is not the last word."""
-CONFLICTED = "the object has been modified"
-"""The snapshot controller reports its own write conflicts as errors, and tries again."""
+PASSING = ("the object has been modified", "not found in the cache")
+"""The snapshot controller reports its own write conflicts and stale caches as errors, and tries again."""
 Object = dict[str, Any]
 
 
@@ -79,7 +81,7 @@ def error_in(*objects: Mapping[str, Any] | None) -> str | None:
     """The driver's or controller's words, when they are the last ones."""
     for obj in objects:
         message = (((obj or {}).get("status") or {}).get("error") or {}).get("message")
-        if message and CONFLICTED not in message:
+        if message and not any(words in message for words in PASSING):
             return str(message)
     return None
 

@@ -10,11 +10,14 @@ from tasks.step import note, step
 
 
 @step("sweep")
-def sweep(cluster: ClusterRef, *, run: str | None = None, dry_run: bool = False) -> list[ObjectRef]:
+def sweep(
+    cluster: ClusterRef, *, run: str | None = None, dry_run: bool = False, keep_filled: bool = False
+) -> list[ObjectRef]:
     """Remove what the run left, by label; without a run, what any dead run left.
 
-    Returns what was removed, or with ``dry_run`` what would be.
+    ``keep_filled`` leaves what a recovery has filled to the next one. Returns what was removed, or with ``dry_run``
+    what would be.
     """
-    gone = sweep_cluster(open_cluster(cluster), run=run, dry_run=dry_run)
+    gone = sweep_cluster(open_cluster(cluster), run=run, dry_run=dry_run, keep_filled=keep_filled)
     note("sweep", f"{len(gone)} temporary objects {'found' if dry_run else 'removed'}")
     return gone

@@ -1,0 +1,259 @@
+"""The sweep: what runs made for a time and left in the cluster is found by label and removed, with its data.
+
+One run is swept whoever asks, alive or not. Without a run only dead ones are (`kube.runs` says which). Order matters:
+movers let go of claims, claims of exposed snapshots, these of the cuts they point to; the run's lease goes last.
+
+What a recovery has filled is not temporary: while the data is on its way to the application's claim it is kept when a
+run sweeps itself (``keep_filled``), and the next recovery from the same point goes on with it. A sweep by hand gives it
+up; a volume that reached the application's claim stays there (`kube.handover`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from kube.cluster import Cluster
+from kube.exposure import ask_reclaim, ask_remove_claim, ask_unbind
+from kube.handover import abandon_volume
+from kube.home import HOME, run_of_name
+from kube.marks import FILLED, FOR_CLAIM, RECOVERY, annotations_of, labels_of
+from kube.membership import CLAIM
+from kube.mover_job import JOB, SECRET
+from kube.runs import LEASE, dead_runs, leave
+from kube.snapshot_objects import (
+    CONTENT,
+    GROUP,
+    GROUP_CONTENT,
+    GROUP_HANDLE,
+    GROUP_LABEL,
+    SNAPSHOT,
+    ask_discard,
+    ask_discard_group,
+    own_data,
+    reference_to,
+    wait_gone,
+)
+from refloat.application import RUN_LABEL
+from refloat.errors import ObjectMissing, RefloatError
+from refloat.recovery_point import ObjectRef
+
+POD, VOLUME = "Pod", "PersistentVolume"
+LABEL_OF, MARKS_OF = "Label of", "Marks of"
+"""What goes from an object of the application's own that stays."""
+GONE_WITHIN = timedelta(minutes=2)
+VOLUMES_GONE_WITHIN = timedelta(minutes=5)
+Object = Mapping[str, Any]
+Ask = Callable[[Cluster, Object], list[ObjectRef]]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One object a run left, and how it is asked to go."""
+
+    run: str
+    ref: ObjectRef
+    obj: Object
+    ask: Ask
+
+
+def sweep(cluster: Cluster, *, run: str | None, dry_run: bool, keep_filled: bool = False) -> list[ObjectRef]:
+    """Remove what one run left, or what all dead runs left; wait until it is gone.
+
+    Args:
+        cluster: Where.
+        run: The run's id; None: every run that is dead.
+        dry_run: Only say what would be removed.
+        keep_filled: Leave claims and volumes a recovery has filled to the next recovery.
+
+    Returns:
+        What was, or would be, removed.
+
+    Raises:
+        NotReady: Something would not go; the message names it and what holds it.
+    """
+    phases = [[each for each in found if run in (None, each.run)] for found in leftovers(cluster)]
+    if run is None:
+        newest: dict[str, datetime] = {}
+        for each in (one for phase in phases for one in phase):
+            made = datetime.fromisoformat(each.obj["metadata"]["creationTimestamp"])
+            newest[each.run] = max(made, newest.get(each.run, made))
+        dead = dead_runs(cluster, newest)
+        phases = [[each for each in phase if each.run in dead] for phase in phases]
+    if keep_filled:
+        phases = [[each for each in phase if not is_filled(each.obj)] for phase in phases]
+    if not dry_run:
+        if run is not None:
+            leave(cluster, run)
+        remove(cluster, phases)
+    return list(dict.fromkeys(each.ref for phase in phases for each in phase))
+
+
+def remove(cluster: Cluster, phases: list[list[Leftover]]) -> None:
+    """Phase by phase: ask everything to go, then wait for all of it; a failure does not keep the rest."""
+    failures: list[RefloatError] = []
+    for phase in phases:
+        going: list[ObjectRef] = []
+        for each in phase:
+            try:
+                going += each.ask(cluster, each.obj)
+            except ObjectMissing:
+                continue
+            except RefloatError as failure:
+                failures.append(failure)
+        slow = any(ref.kind == VOLUME for ref in going)
+        try:
+            wait_gone(cluster, dict.fromkeys(going), within=VOLUMES_GONE_WITHIN if slow else GONE_WITHIN)
+        except RefloatError as failure:
+            failures.append(failure)
+    if failures:
+        first, *others = failures
+        for other in others:
+            first.add_note(f"also: {other.message}")
+        raise first
+
+
+# ---- finding
+
+
+def leftovers(cluster: Cluster) -> list[list[Leftover]]:
+    """Everything temporary of any run, in the phases in which it can go."""
+    home = {"namespace": HOME, "labels": RUN_LABEL}
+    snapshots = [*labelled(cluster, SNAPSHOT, ask_discard, labels=RUN_LABEL)]
+    exposed = [each for each in snapshots if each.ref.namespace == HOME]
+    return [
+        labelled(cluster, JOB, ask_end_mover, **home),
+        labelled(cluster, POD, ask_delete, **home) + labelled(cluster, SECRET, ask_delete, **home),
+        labelled(cluster, CLAIM, ask_remove_home_claim, **home) + volumes(cluster),
+        [Leftover(each.run, each.ref, each.obj, ask_unbind_snapshot) for each in exposed],
+        labelled(cluster, CONTENT, ask_unbind_content, labels=RUN_LABEL),
+        labelled(cluster, GROUP, ask_discard_group, labels=RUN_LABEL),
+        [each for each in snapshots if each.ref.namespace != HOME],
+        contents(cluster),
+        marked_claims(cluster),
+        labelled(cluster, LEASE, ask_delete, **home),
+    ]
+
+
+def labelled(cluster: Cluster, kind: str, ask: Ask, *, namespace: str | None = None, labels: str) -> list[Leftover]:
+    """Every object of a kind that bears a run's label; none where the kind is not served."""
+    found = cluster.list(kind, namespace, labels=labels) if cluster.serves(kind) else ()
+    return [Leftover(labels_of(each)[labels], reference_to(each, kind), each, ask) for each in found]
+
+
+def marked_claims(cluster: Cluster) -> list[Leftover]:
+    """Claims of applications that still bear a group's label."""
+    found = labelled(cluster, CLAIM, ask_unlabel, labels=GROUP_LABEL)
+    return [replace(each, ref=each.ref.model_copy(update={"kind": f"{LABEL_OF} {CLAIM}"})) for each in found]
+
+
+def volumes(cluster: Cluster) -> list[Leftover]:
+    """Volumes whose claim in refloat's namespace is gone, and volumes of handovers that were broken off."""
+    found: list[Leftover] = []
+    for volume in cluster.list(VOLUME):
+        ref, claim = reference_to(volume, VOLUME), volume["spec"].get("claimRef") or {}
+        run = labels_of(volume).get(RUN_LABEL) if RECOVERY in labels_of(volume) else run_of_name(claim.get("name", ""))
+        if run and RECOVERY in labels_of(volume):
+            kind = f"{MARKS_OF} {VOLUME}" if has_arrived(cluster, volume) else VOLUME
+            found.append(Leftover(run, ref.model_copy(update={"kind": kind}), volume, ask_abandon))
+        elif run and claim.get("namespace") == HOME and (volume.get("status") or {}).get("phase") == "Released":
+            found.append(Leftover(run, ref, volume, ask_reclaim_released))
+    return found
+
+
+def has_arrived(cluster: Cluster, volume: Object) -> bool:
+    """Whether a volume that is being handed over hangs on the application's claim already."""
+    namespace, _, name = annotations_of(volume).get(FOR_CLAIM, "").partition("/")
+    claim = cluster.find(CLAIM, name, namespace) if name else None
+    return claim is not None and claim["spec"].get("volumeName") == volume["metadata"]["name"]
+
+
+def contents(cluster: Cluster) -> list[Leftover]:
+    """Contents of cuts whose VolumeSnapshot or group somebody else removed: the controller labels none of its own."""
+    found: list[Leftover] = []
+    for kind, back, owner in (
+        (GROUP_CONTENT, "volumeGroupSnapshotRef", GROUP),
+        (CONTENT, "volumeSnapshotRef", SNAPSHOT),
+    ):
+        for content in cluster.list(kind) if cluster.serves(kind) else ():
+            reference = content["spec"][back]
+            run = run_of_name(reference.get("name", ""))
+            if not run or reference.get("namespace") == HOME or RUN_LABEL in labels_of(content):
+                continue
+            if cluster.find(owner, reference["name"], reference["namespace"]) is None:
+                found.append(Leftover(run, reference_to(content, kind), content, ask_discard_content))
+    return found
+
+
+def is_filled(obj: Object) -> bool:
+    """Whether a recovery has filled this claim, or is handing this volume over."""
+    return FILLED in annotations_of(obj) or (RECOVERY in labels_of(obj) and "claimRef" in obj["spec"])
+
+
+# ---- asking
+
+
+def kind_of(obj: Object) -> str:
+    """``Kind.group`` of an object by its apiVersion."""
+    group, _, version = str(obj["apiVersion"]).rpartition("/")
+    return f"{obj['kind']}.{group}" if group and version else str(obj["kind"])
+
+
+def ask_delete(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete it."""
+    ref = reference_to(obj, kind_of(obj))
+    cluster.delete(ref.kind, ref.name, ref.namespace, uid=obj["metadata"]["uid"])
+    return [ref]
+
+
+def ask_end_mover(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete a Job, its pods first."""
+    ref = reference_to(obj, JOB)
+    cluster.delete(JOB, ref.name, ref.namespace, propagation="Foreground", uid=obj["metadata"]["uid"])
+    return [ref]
+
+
+def ask_remove_home_claim(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete a claim of refloat's namespace with its volume, unless that one is being handed over."""
+    return ask_remove_claim(cluster, obj["metadata"]["name"])
+
+
+def ask_abandon(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """End a handover that was broken off."""
+    ref = reference_to(obj, VOLUME)
+    return [ref] if abandon_volume(cluster, ref.name) else []
+
+
+def ask_reclaim_released(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Let the data of a released volume go."""
+    return [ask_reclaim(cluster, obj)]
+
+
+def ask_unbind_snapshot(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete an exposed snapshot and its content; the cut stays."""
+    return ask_unbind(cluster, obj["metadata"]["name"])
+
+
+def ask_unbind_content(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """The same, by the content."""
+    return ask_unbind(cluster, obj["metadata"]["name"])
+
+
+def ask_discard_content(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete a content that lost its snapshot, with its data."""
+    kind, handle = kind_of(obj), (obj.get("status") or {}).get("volumeGroupSnapshotHandle")
+    members = [each for each in cluster.list(CONTENT) if annotations_of(each).get(GROUP_HANDLE) == handle]
+    gone = [(kind, obj), *((CONTENT, each) for each in members if kind == GROUP_CONTENT and handle)]
+    for each_kind, each in gone:
+        own_data(cluster, each_kind, each)
+        cluster.delete(each_kind, each["metadata"]["name"])
+    return [reference_to(each, each_kind) for each_kind, each in gone]
+
+
+def ask_unlabel(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Take a group's label off a claim of the application."""
+    ref = reference_to(obj, CLAIM)
+    cluster.patch(CLAIM, ref.name, ref.namespace, {"metadata": {"labels": {GROUP_LABEL: None}}})
+    return []
