@@ -173,6 +173,7 @@ def volume_step(
             "manifest_path": source.copy.path,
             "source_path": volume.path,
             "tree": volume.tree,
+            "top": volume.top,
             "storage_class": mapped_class(volume.storage_class, mappings),
             "requested_bytes": volume.requested_bytes,
             "data_bytes": volume.data_bytes,

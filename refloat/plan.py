@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from refloat.recovery_point import ObjectRef, Value
+from refloat.recovery_point import FolderFacts, ObjectRef, Value
 
 
 class Objective(Value):
@@ -49,6 +49,7 @@ class VolumeStep(Value):
     manifest_path: str = Field(description="Path of the claim's manifest inside the point's tree.")
     source_path: str = Field(description="Path of the data inside the point's tree.")
     tree: str
+    top: FolderFacts | None = None
     storage_class: str | None
     requested_bytes: int
     data_bytes: int

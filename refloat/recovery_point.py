@@ -62,6 +62,16 @@ class ObjectCopy(Value):
     reason: str = Field(description="Why it belongs to the application.")
 
 
+class FolderFacts(Value):
+    """A volume's top folder itself: a tree lists only what is in a folder, yet the folder's owner matters too."""
+
+    mode: int = Field(description="Permission bits, 0o7777.")
+    uid: int
+    gid: int
+    mtime_ns: int = Field(description="Nanoseconds since 1970.")
+    xattrs: dict[str, str] = Field(default_factory=dict, description="Extended attributes, values in base64.")
+
+
 class VolumeCopy(Value):
     """One volume's data in the vault."""
 
@@ -69,6 +79,7 @@ class VolumeCopy(Value):
     claim: str
     tree: str = Field(pattern=r"^[0-9a-f]{64}$", description="Id of the volume's tree blob.")
     path: str = Field(description="Path inside the point's tree.")
+    top: FolderFacts | None = None
     storage_class: str | None = None
     driver: str
     requested_bytes: int = Field(description="Size the claim asks for.")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from refloat.errors import RefloatError, from_json
-from refloat.recovery_point import Value
+from refloat.recovery_point import FolderFacts, Value
 
 TERMINATION_LIMIT_BYTES = 4096
 """Kubernetes cuts a container's termination message here (core/v1 ContainerStatus)."""
@@ -18,7 +18,7 @@ class MoverSpec(Value):
     """What one mover does. Secrets are not in it: the password and the store's credentials come by environment.
 
     ``archive``: the tree under the path given on the command line → vault; ``parent`` is the tree of the previous
-    point's volume, for unchanged files. ``extract``: the tree ``tree`` → the path.
+    point's volume, for unchanged files. ``extract``: the tree ``tree`` → the path, whose own facts become ``top``.
     """
 
     version: Literal[1] = 1
@@ -27,6 +27,7 @@ class MoverSpec(Value):
     volume: str = Field(description="namespace/claim, for messages.")
     vault_url: str
     tree: str | None = None
+    top: FolderFacts | None = None
     parent: str | None = None
     password_env: str = "REFLOAT_PASSWORD"
 
@@ -49,6 +50,7 @@ class MoverResult(Value):
     action: Literal["archive", "extract"]
     volume: str
     tree: str | None = None
+    top: FolderFacts | None = None
     files: int = 0
     data_bytes: int = 0
     added_bytes: int = 0

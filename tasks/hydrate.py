@@ -34,7 +34,7 @@ def hydrate(
     target, plan = open_cluster(cluster), planned.plan
     labels = {APPLICATION_LABEL: plan.application}
     name = f"{volume.namespace}/{volume.claim}"
-    spec = MoverSpec(action="extract", run=run, volume=name, vault_url=location.url, tree=volume.tree)
+    spec = MoverSpec(action="extract", run=run, volume=name, vault_url=location.url, tree=volume.tree, top=volume.top)
 
     def extract(claim: str) -> MoverResult:
         result = run_mover(

@@ -72,6 +72,7 @@ def copy_of(snapshot: VolumeSnapshot, result: MoverResult) -> VolumeCopy:
         namespace=volume.namespace,
         claim=volume.claim,
         tree=result.tree,
+        top=result.top,
         path=f"{VOLUMES}/{volume.namespace}/{volume.claim}",
         storage_class=volume.storage_class,
         driver=volume.driver,

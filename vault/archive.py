@@ -16,7 +16,7 @@ from pathlib import Path
 from refloat.errors import ConfigError, IntegrityError
 from refloat.recovery_point import FolderFacts
 from vault.blobs import BlobKind
-from vault.disk import facts_of, node_of, path_below, read_xattrs, shown, translated
+from vault.disk import facts_of, names_in, node_of, path_below, read_xattrs, shown, translated
 from vault.filing import ChunkedFiles, Reading, read_small
 from vault.nodes import DIR, FILE, SOCKET, SYMLINK, Node, encode_node, encode_tree
 from vault.reading import BlobReader
@@ -148,7 +148,7 @@ class _Archive:
 
     def _enter(self, folder: _Folder, file: int, earlier: bytes) -> _Frame:
         try:
-            names = sorted(map(os.fsencode, os.listdir(file)))
+            names = names_in(file)
         except BaseException:
             os.close(file)
             raise

@@ -138,8 +138,12 @@ def seal(vault: OpenVault, point: RecoveryPoint, manifests: Mapping[str, bytes])
     finally:
         writer.close()
     place = BlobReader(vault.files, index).place(BlobKind.DATA, descriptor_id)
-    name = vault.files.write(FileKind.SNAPSHOT, encode_record(point, tree, place))
-    return CataloguedPoint(point=point, snapshot_id=name, tree=tree.hex())
+    files = len(manifests) + 1 + sum(volume.files for volume in point.volumes)
+    data_bytes = len(descriptor) + sum(map(len, manifests.values())) + point.data_bytes
+    record = encode_record(point, tree, place, files=files, data_bytes=data_bytes)
+    name = vault.files.write(FileKind.SNAPSHOT, record)
+    written = RecoveryPoint.model_validate_json(descriptor)  # text has fewer digits of a duration than memory
+    return CataloguedPoint(point=written, snapshot_id=name, tree=tree.hex())
 
 
 def _layout(point: RecoveryPoint, manifests: Mapping[str, bytes], descriptor: bytes) -> _Folder:

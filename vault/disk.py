@@ -83,6 +83,11 @@ def apply_facts(node: Node, facts: FolderFacts) -> None:
     node.xattrs = tuple((name, base64.b64decode(value)) for name, value in facts.xattrs.items())
 
 
+def names_in(folder: int) -> list[bytes]:
+    """The names in an open folder, in the order of their bytes."""
+    return sorted(map(os.fsencode, os.listdir(folder)))
+
+
 def path_below(folder: int, name: bytes) -> bytes:
     """A path for the calls that take no folder descriptor; it follows no symbolic link on its way."""
     return b"/proc/self/fd/%d/%s" % (folder, name)

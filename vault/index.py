@@ -104,9 +104,11 @@ class Index:
     def find(self, kind: BlobKind, blob_id: bytes) -> tuple[bytes, PackedBlob] | None:
         """Pack id and place of a blob; None when it is unknown."""
         number = self.number(kind, blob_id)
-        if number is None:
-            return None
-        _, pack, offset, sealed, plain = self._tables[kind].entry(number)
+        return None if number is None else self.at(kind, number)
+
+    def at(self, kind: BlobKind, number: int) -> tuple[bytes, PackedBlob]:
+        """Pack id and place of the blob a number stands for."""
+        blob_id, pack, offset, sealed, plain = self._tables[kind].entry(number)
         return self._packs[pack], PackedBlob(kind, blob_id, offset, sealed, plain)
 
     def blobs_end(self, pack_id: bytes) -> int:

@@ -20,6 +20,7 @@ from vault.instants import format_instant, to_nanoseconds
 from vault.reading import Place
 
 PROGRAM = "refloat"
+_PATH = f"/{PROGRAM}/"
 _DESCRIPTOR = re.compile(r"descriptor=([0-9a-f]{64})@([0-9a-f]{64})\+(\d+)\+(\d+)\+(\d+)")
 
 
@@ -33,29 +34,30 @@ class SnapshotRecord:
     descriptor: Place | None
 
 
-def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place) -> bytes:
-    """The text of a point's snapshot record.
+def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place, *, files: int, data_bytes: int) -> bytes:
+    """The text of a point's snapshot record, with what ``restic snapshots`` shows of it.
 
-    Hostname and paths are stable and meaningful, since restic groups by them. Tags let ``refloat points`` pass over
-    foreign records and find the descriptor without reading the index; ``program_version`` survives ``restic tag``.
+    Hostname and paths are stable and meaningful, since restic groups by them. ``program_version`` survives
+    ``restic tag``: it tells our records from others', and where the descriptor lies, so that listing points needs no
+    index.
     """
     pack, blob = descriptor
     place = f"{blob.id.hex()}@{pack.hex()}+{blob.offset}+{blob.sealed_bytes}+{blob.plain_bytes}"
     summary = {
         "backup_start": format_instant(to_nanoseconds(point.started_at)),
         "backup_end": format_instant(to_nanoseconds(point.sealed_at)),
-        "total_files_processed": sum(volume.files for volume in point.volumes) + len(point.objects) + 1,
-        "total_bytes_processed": point.data_bytes,
+        "total_files_processed": files,
+        "total_bytes_processed": data_bytes,
     }
     return orjson.dumps(
         {
             "time": format_instant(to_nanoseconds(point.cut_at)),
             "tree": tree.hex(),
-            "paths": [f"/{PROGRAM}/{point.application}"],
+            "paths": [_PATH + point.application],
             "hostname": point.cluster,
             "username": PROGRAM,
-            "tags": [PROGRAM, f"point={point.id}", f"application={point.application}", f"descriptor={place}"],
-            "program_version": f"{PROGRAM} {__version__}",
+            "tags": [PROGRAM, f"point={point.id}"],
+            "program_version": f"{PROGRAM} {__version__} (descriptor={place})",
             "summary": summary,
         }
     )
@@ -69,15 +71,16 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
     """
     try:
         record: dict[str, Any] = orjson.loads(text)
-        tree, tags = bytes.fromhex(record["tree"]), [str(tag) for tag in record.get("tags") or ()]
+        tree, paths, tags = bytes.fromhex(record["tree"]), record.get("paths") or (), record.get("tags") or ()
         if len(tree) != ID_BYTES:
             raise ValueError("an id of the wrong length")
-    except (ValueError, KeyError, TypeError) as wrong:
+        program = str(record.get("program_version", ""))
+        if not program.startswith(f"{PROGRAM} ") and PROGRAM not in tags:
+            return None
+        application = next((str(path).removeprefix(_PATH) for path in paths if str(path).startswith(_PATH)), None)
+    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
         raise IntegrityError(f"snapshots/{name} does not say what it must") from wrong
-    if PROGRAM not in tags and not str(record.get("program_version", "")).startswith(f"{PROGRAM} "):
-        return None
-    application = next((tag.partition("=")[2] for tag in tags if tag.startswith("application=")), None)
-    found = next((match for tag in tags if (match := _DESCRIPTOR.fullmatch(tag))), None)
+    found = _DESCRIPTOR.search(program)
     return SnapshotRecord(name, tree, application, _place(found) if found else None)
 
 

@@ -1,0 +1,172 @@
+"""The mover: one `MoverSpec` carried out beside the data, progress on standard output, its result in a file."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from refloat.clock import monotonic_seconds, pause
+from refloat.errors import ConfigError, InvalidDocument, MissingKey, RefloatError
+from refloat.registry import open_object_store
+from refloat.transfer import MoverResult, MoverSpec, Progress, result_of_failure
+from vault.archive import archive
+from vault.extract import extract
+from vault.repository import OpenVault, open_vault
+from vault.tally import Tally
+
+EVERY = timedelta(seconds=1)
+
+
+def read_spec(text: str) -> MoverSpec:
+    """The spec in a file, or in the text itself when it begins with a brace.
+
+    Raises:
+        ConfigError: There is no such file.
+        InvalidDocument: It is no spec.
+    """
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).read_text()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the mover's spec {text} cannot be read: {error}") from error
+    try:
+        return MoverSpec.model_validate_json(text)
+    except ValidationError as wrong:
+        where = ", ".join(".".join(map(str, each["loc"])) or "the text" for each in wrong.errors())
+        raise InvalidDocument(f"the mover's spec does not say what it must: {where}") from wrong
+
+
+def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tally) -> MoverResult:
+    """Carry out a spec on a folder.
+
+    Raises:
+        MissingKey: The environment holds no password.
+        RefloatError: What ended it.
+    """
+    begun = monotonic_seconds()
+    password = environment.get(spec.password_env)
+    if not password:
+        raise MissingKey(f"the vault password is missing: variable {spec.password_env} is not set")
+    store = open_object_store(spec.vault_url, environment)
+    try:
+        vault = open_vault(store, password)
+        moved = _archive(vault, spec, path, tally) if spec.action == "archive" else _extract(vault, spec, path, tally)
+    finally:
+        store.close()
+    return moved.model_copy(update={"seconds": round(monotonic_seconds() - begun, 3)})
+
+
+def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally) -> MoverResult:
+    done = archive(vault, path, tally, parent=spec.parent)
+    return MoverResult(
+        action="archive",
+        volume=spec.volume,
+        tree=done.tree,
+        top=done.top,
+        files=done.files,
+        data_bytes=done.data_bytes,
+        added_bytes=done.added_bytes,
+        unreadable=done.unreadable,
+        unreadable_count=done.unreadable_count,
+    )
+
+
+def _extract(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally) -> MoverResult:
+    if spec.tree is None:
+        raise InvalidDocument("the mover's spec names no tree to extract")
+    done = extract(vault, spec.tree, path, tally, top=spec.top)
+    return MoverResult(
+        action="extract", volume=spec.volume, tree=spec.tree, files=done.files, data_bytes=done.data_bytes
+    )
+
+
+def serve(spec_text: str, path: Path, result_file: Path, environment: Mapping[str, str]) -> int:
+    """A mover's whole life; returns its exit code. The result is written whatever happens.
+
+    SIGTERM and SIGINT end it with ``Interrupted``: nothing half-done is ever named by the vault, and an archive or
+    extract that is begun again reuses what was done.
+    """
+    tally = Tally()
+    spec = MoverSpec(action="archive", run="", volume="", vault_url="")  # for the message, until the real one is read
+    try:
+        spec = read_spec(spec_text)
+        _allow_many_files()
+        with _ending_on_signals(tally), _reporting(spec, tally):
+            result = run(spec, path, environment, tally)
+    except RefloatError as error:
+        print(f"{error.code}: {error.message}", file=sys.stderr)  # noqa: T201
+        _leave(result_of_failure(spec, error), result_file)
+        return error.exit_code
+    except Exception as bug:
+        _leave(result_of_failure(spec, RefloatError(f"the mover failed unexpectedly: {bug!r}")), result_file)
+        raise
+    _leave(result, result_file)
+    return 0
+
+
+def _leave(result: MoverResult, file: Path) -> None:
+    try:
+        file.write_text(result.to_message())
+    except OSError as error:
+        raise ConfigError(f"the mover's result cannot be written to {file}: {error.strerror}") from error
+
+
+def _allow_many_files() -> None:
+    """As many open files as the system lets us have: folders on the way down stay open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextmanager
+def _ending_on_signals(tally: Tally) -> Iterator[None]:
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signal module's shape)
+        tally.stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _reporting(spec: MoverSpec, tally: Tally) -> Iterator[None]:
+    """One line of progress at once, one a second, and the last one when the block ends, however it ends."""
+    ended = threading.Event()
+    begun = monotonic_seconds()
+
+    def say(*, is_last: bool) -> None:
+        seconds = monotonic_seconds() - begun
+        progress = Progress(
+            volume=spec.volume,
+            bytes_done=tally.bytes_done,
+            files_done=tally.files_done,
+            bytes_per_second=round(tally.bytes_done / seconds, 1) if seconds > 0 else 0.0,
+            is_last=is_last,
+        )
+        print(progress.model_dump_json(), flush=True)  # noqa: T201 (standard output is the channel)
+
+    def keep_saying() -> None:
+        while not pause(EVERY, until=ended):
+            say(is_last=False)
+
+    say(is_last=False)
+    reporter = threading.Thread(target=keep_saying, name="report progress", daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        reporter.join()
+        say(is_last=True)

@@ -1,0 +1,162 @@
+"""Making things on the volume, confined to it: every call names one entry of an open folder and follows no link.
+
+Names were checked when their tree was decoded; folders are opened one by one, so that neither a name nor a symbolic
+link, met or made, leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+from vault.chunking import zeros
+from vault.disk import names_in, path_below, write_xattrs
+from vault.nodes import CHARDEV, DEV, FIFO, SYMLINK, Node
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MADE = {FIFO: stat.S_IFIFO, DEV: stat.S_IFBLK, CHARDEV: stat.S_IFCHR}
+HOLE_BYTES = 64 << 10
+"""Zeros of that many bytes, at multiples of it, are left out of a new file."""
+
+
+def look(folder: int, name: bytes) -> os.stat_result | None:
+    """What bears the name; None when nothing does."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def remove(folder: int, name: bytes) -> None:
+    """Remove an entry and, when it is a folder, all that is in it."""
+    found = look(folder, name)
+    if found is None:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=folder)
+        return
+    stack = [(folder, name, _open_to_empty(folder, name))]
+    try:
+        while stack:
+            above, own, here = stack[-1]
+            for entry in names_in(here):
+                try:
+                    os.unlink(entry, dir_fd=here)
+                except (IsADirectoryError, PermissionError):
+                    stack.append((here, entry, _open_to_empty(here, entry)))
+                    break
+            else:
+                stack.pop()
+                os.close(here)
+                os.rmdir(own, dir_fd=above)
+    finally:
+        for _, _, here in stack:
+            os.close(here)
+
+
+def _open_to_empty(folder: int, name: bytes) -> int:
+    here = os.open(name, OPEN_FOLDER, dir_fd=folder)
+    os.fchmod(here, 0o700)
+    return here
+
+
+def open_folder(folder: int, name: bytes) -> int:
+    """A folder of that name, made unless it is there; what else bears the name is removed. Only we may enter it yet."""
+    found = look(folder, name)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=folder)
+        found = None
+    if found is None:
+        os.mkdir(name, 0o700, dir_fd=folder)
+    return _open_to_empty(folder, name)
+
+
+def open_below(folder: int, path: Sequence[bytes]) -> int:
+    """The folder that a path of folders leads to."""
+    here = os.dup(folder)
+    for name in path:
+        above, here = here, os.open(name, OPEN_FOLDER, dir_fd=here)
+        os.close(above)
+    return here
+
+
+def open_file(folder: int, name: bytes, size: int) -> tuple[int, bool]:
+    """A file of that name, and whether it is new and empty. One of the right size, of one name only, is kept: an
+    earlier try may have written parts of it.
+    """
+    found = look(folder, name)
+    if found is not None:
+        if stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_nlink == 1 and size:
+            return os.open(name, _OLD_FILE, dir_fd=folder), False
+        remove(folder, name)
+    return os.open(name, _NEW_FILE, 0o600, dir_fd=folder), True
+
+
+def link(root: int, path: Sequence[bytes], folder: int, name: bytes) -> None:
+    """Make the name one more of the file at a path below ``root``."""
+    above = open_below(root, path[:-1])
+    try:
+        first, here = look(above, path[-1]), look(folder, name)
+        if first is not None and here is not None and (first.st_dev, first.st_ino) == (here.st_dev, here.st_ino):
+            return
+        remove(folder, name)
+        os.link(path[-1], name, src_dir_fd=above, dst_dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(above)
+
+
+def make_special(folder: int, node: Node) -> None:
+    """Make a symbolic link, a fifo or a device, with all its facts."""
+    remove(folder, node.name)
+    if node.type == SYMLINK:
+        os.symlink(node.target, node.name, dir_fd=folder)
+    else:
+        os.mknod(node.name, _MADE[node.type] | 0o600, node.device, dir_fd=folder)
+    path = path_below(folder, node.name)
+    os.chown(node.name, node.uid, node.gid, dir_fd=folder, follow_symlinks=False)
+    write_xattrs(path, node.xattrs)
+    if node.type != SYMLINK:
+        os.chmod(path, node.mode)  # noqa: PTH101 (bytes: names need not be UTF-8)
+    os.utime(node.name, ns=(node.mtime, node.mtime), dir_fd=folder, follow_symlinks=False)
+
+
+def set_facts(file: int, node: Node) -> None:
+    """Owner, attributes, mode and times of an open file or folder, in the order in which none undoes another: a new
+    owner clears the set-id bits and capabilities, and a mode changes the mask of an access control list.
+    """
+    os.fchown(file, node.uid, node.gid)
+    write_xattrs(file, node.xattrs)
+    os.fchmod(file, node.mode)
+    os.utime(file, ns=(node.mtime, node.mtime))
+
+
+def write_new(file: int, offset: int, data: bytes) -> None:
+    """Write into a new file; the file has its size already, so that zeros can be left out."""
+    start = 0
+    for place in range(0, len(data) - HOLE_BYTES + 1, HOLE_BYTES):
+        end = place + HOLE_BYTES
+        if not data[place] and not data[end - 1] and data[place:end] == zeros(HOLE_BYTES):
+            write_all(file, offset + start, memoryview(data)[start:place])
+            start = end
+    write_all(file, offset + start, memoryview(data)[start:])
+
+
+def write_all(file: int, offset: int, data: bytes | memoryview) -> None:
+    """Write all of it."""
+    while len(data):
+        written = os.pwrite(file, data, offset)
+        offset += written
+        data = memoryview(data)[written:]
+
+
+def sync(folder: int) -> None:
+    """Bring everything on the folder's file system to its disk (syncfs(2)), and learn of writes that failed."""
+    if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
+        number = ctypes.get_errno()
+        if number != errno.ENOSYS:
+            raise OSError(number, os.strerror(number))
