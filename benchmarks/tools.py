@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Protocol
 
+from tests.tools.restic import find
 from vault.repository import init
 
 from refloat.registry import open_object_store
@@ -99,9 +99,8 @@ class Restic:
 
     @classmethod
     def find(cls) -> Restic | None:
-        """The restic that REFLOAT_RESTIC names, ours in .tools, or the machine's."""
-        ours = ROOT / ".tools" / "bin" / "restic"
-        program = os.environ.get("REFLOAT_RESTIC") or (str(ours) if ours.exists() else shutil.which("restic"))
+        """The one that tests use."""
+        program = find()
         return cls(program) if program else None
 
     def version(self) -> str:

@@ -72,5 +72,5 @@ def recover(
                 moving.append(hydrate.submit(volume, planned, vault, cluster, run=run))
         moved: list[int] = results(moving)
         applied = apply(planned, cluster, run=run)
-        evidence = probe(planned, cluster, run=run, timeout=ready_timeout)
+        evidence = probe(planned, cluster, timeout=ready_timeout)
     return report_recover(recover_report(run, chosen, planned.plan, applied, moved, evidence, started, story.steps))

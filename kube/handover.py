@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -38,7 +39,7 @@ from kube.marks import (
 )
 from kube.membership import CLAIM
 from refloat.application import RUN_LABEL
-from refloat.errors import Conflict, NotReady, ObjectExists
+from refloat.errors import Conflict, NotReady, ObjectExists, ObjectMissing
 
 VOLUME = "PersistentVolume"
 Object = dict[str, Any]
@@ -139,7 +140,7 @@ class Handover:
         volume = self.mark(self.cluster.get(VOLUME, claim["spec"]["volumeName"]))
         again = self.cluster.find(CLAIM, self.home_name, HOME)
         if again is None or "deletionTimestamp" in again["metadata"]:
-            abandon_volume(self.cluster, volume)
+            abandon_volume(self.cluster, volume["metadata"]["name"])
             raise NotReady(f"claim {HOME}/{self.home_name} was removed while it was handed over", claim=self.target)
         return volume
 
@@ -150,17 +151,14 @@ class Handover:
         spec: Object = {"claimRef": {**reference, "uid": None, "resourceVersion": None}}
         if not set(self.manifest["spec"]["accessModes"]) <= set(volume["spec"]["accessModes"]):
             spec["accessModes"] = list(self.manifest["spec"]["accessModes"])
-        for left in reversed(range(TRIES)):
-            meta = self.cluster.get(VOLUME, volume["metadata"]["name"])["metadata"]
-            if (meta.get("labels") or {}).get(RECOVERY) != self.point_id or "deletionTimestamp" in meta:
-                raise NotReady(f"volume {meta['name']} was given up while it was handed over", claim=self.target)
-            try:
-                patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "spec": spec}
-                self.cluster.patch(VOLUME, meta["name"], None, patch)
-                return
-            except Conflict:  # the volume controller writes its phase meanwhile
-                if left == 0:
-                    raise
+
+        def patch(present: Object) -> Object:
+            if labels_of(present).get(RECOVERY) != self.point_id or "deletionTimestamp" in present["metadata"]:
+                name = present["metadata"]["name"]
+                raise NotReady(f"volume {name} was given up while it was handed over", claim=self.target)
+            return {"spec": spec}
+
+        change_volume(self.cluster, volume["metadata"]["name"], patch)
 
     # ---- 4 and 5: the application's claim
 
@@ -302,32 +300,51 @@ def discard_claim(cluster: Cluster, claim: Mapping[str, Any]) -> None:
     """
     name, volume = claim["metadata"]["name"], (claim.get("spec") or {}).get("volumeName")
     end_movers(cluster, name)
-    if volume and (found := cluster.find(VOLUME, volume)) is not None and RECOVERY not in labels_of(found):
-        # a class that retains would keep scratch for ever
-        cluster.patch(VOLUME, volume, None, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+    with suppress(ObjectMissing):  # never bound, or on its way out
+        if volume and RECOVERY not in labels_of(cluster.get(VOLUME, volume)):
+            # a class that retains would keep scratch for ever
+            cluster.patch(VOLUME, volume, None, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
     delete_claim(cluster, name)
 
 
-def abandon_volume(cluster: Cluster, volume: Mapping[str, Any]) -> bool:
+def abandon_volume(cluster: Cluster, name: str) -> bool:
     """End a broken-off handover from outside; returns whether the volume and its data go.
 
     A volume that reached the application's claim stays there, as after a handover that ended well. Any other is
     released for deletion: a claimRef to a claim that is gone is what makes its driver remove the data.
 
     Raises:
-        Conflict: The volume changed since ``volume`` was read.
+        ObjectMissing: There is no such volume.
     """
-    meta, reference = volume["metadata"], volume["spec"].get("claimRef") or {}
-    namespace, _, target = annotations_of(volume).get(FOR_CLAIM, "").partition("/")
-    claim = cluster.find(CLAIM, target, namespace) if target else None
-    stays = claim is not None and (claim.get("spec") or {}).get("volumeName") == meta["name"]
-    patch = unmarked(annotations_of(volume).get(RECLAIM_POLICY, "Delete") if stays else "Delete")
-    patch["metadata"]["resourceVersion"] = meta["resourceVersion"]
-    if not stays and reference.get("namespace") != HOME:
-        gone = {"apiVersion": "v1", "kind": CLAIM, "namespace": HOME, "name": "abandoned", "uid": meta["uid"]}
-        patch["spec"]["claimRef"] = {**gone, "resourceVersion": None}
-    cluster.patch(VOLUME, meta["name"], None, patch)
+    stays = False
+
+    def patch(volume: Object) -> Object:
+        nonlocal stays
+        namespace, _, target = annotations_of(volume).get(FOR_CLAIM, "").partition("/")
+        claim = cluster.find(CLAIM, target, namespace) if target else None
+        stays = claim is not None and (claim.get("spec") or {}).get("volumeName") == name
+        change = unmarked(annotations_of(volume).get(RECLAIM_POLICY, "Delete") if stays else "Delete")
+        if not stays and (volume["spec"].get("claimRef") or {}).get("namespace") != HOME:
+            gone = {"apiVersion": "v1", "kind": CLAIM, "namespace": HOME, "name": "abandoned"}
+            change["spec"]["claimRef"] = {**gone, "uid": volume["metadata"]["uid"], "resourceVersion": None}
+        return change
+
+    change_volume(cluster, name, patch)
     return not stays
+
+
+def change_volume(cluster: Cluster, name: str, patch: Callable[[Object], Object]) -> None:
+    """Patch a volume by what it is at that very moment; its controllers write to it meanwhile."""
+    for left in reversed(range(TRIES)):
+        volume = cluster.get(VOLUME, name)
+        change = patch(volume)
+        metadata = {**change.get("metadata", {}), "resourceVersion": volume["metadata"]["resourceVersion"]}
+        try:
+            cluster.patch(VOLUME, name, None, {**change, "metadata": metadata})
+            return
+        except Conflict:
+            if left == 0:
+                raise
 
 
 def end_movers(cluster: Cluster, claim: str) -> None:

@@ -64,7 +64,7 @@ class PracticeRange:
                 Jobs(self._store),
                 Services(self._store),
                 Snapshots(self._store, volumes, self._kubelet, self._ready_after),
-                GroupSnapshots(self._store, volumes, self._kubelet),
+                GroupSnapshots(self._store, volumes, self._kubelet, self._ready_after),
                 Garbage(self._store),
             ]
         )

@@ -12,6 +12,7 @@ from kube.hooks import plan_hooks
 from kube.rights import Right, missing_rights
 from providers.snapshotters.csi import open_snapshotter
 from refloat.application import Application
+from refloat.duration import format_duration
 from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
 from refloat.inventory import Inventory
 from refloat.policy import ProtectionPolicy
@@ -51,7 +52,7 @@ def preflight(application: Application, inventory: Inventory, policy: Protection
             "policy": lambda: check_policy(application, policy),
             "claims": lambda: check_claims(inventory),
             "rights": lambda: check_rights(target, application, inventory),
-            "hooks": lambda: f"{len(plan_hooks(application, inventory))} hooks",
+            "hooks": lambda: f"{len(plan_hooks(application, inventory))} to run",
             "snapshots": snapshots,
             "store": lambda: check_store(target, policy),
         }
@@ -81,7 +82,7 @@ def check_policy(application: Application, policy: ProtectionPolicy) -> str:
     """The policy is meant for this application."""
     if policy.application not in (None, application.name):
         raise ConfigError(f"policy {policy.name} is for application {policy.application}, not {application.name}")
-    return f"RPO {policy.objectives.rpo}, RTO {policy.objectives.rto}"
+    return f"RPO {format_duration(policy.objectives.rpo)}, RTO {format_duration(policy.objectives.rto)}"
 
 
 def check_claims(inventory: Inventory) -> str:

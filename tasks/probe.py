@@ -13,7 +13,7 @@ from tasks.step import note, step
 
 
 @step("probe")
-def probe(planned: Planned, cluster: ClusterRef, *, run: str, timeout: timedelta) -> list[str]:
+def probe(planned: Planned, cluster: ClusterRef, *, timeout: timedelta) -> list[str]:
     """Wait until every workload of the plan is ready, then let schedules run again; returns one line each.
 
     Raises:
@@ -23,7 +23,5 @@ def probe(planned: Planned, cluster: ClusterRef, *, run: str, timeout: timedelta
     evidence = wait_ready(
         target, targets_of(planned.plan), timeout=timeout, on_progress=lambda text: note("probe", text)
     )
-    resume_schedules(target, planned.plan, planned.manifests, run=run)
-    for line in evidence:
-        note("probe", line)
+    resume_schedules(target, planned.plan)
     return evidence

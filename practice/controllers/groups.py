@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 
 from practice.controllers.freezing import standing_still
 from practice.controllers.kubelet import Kubelet
@@ -27,6 +28,7 @@ from practice.refusal import Refusal
 from practice.selectors import by_label_selector
 from practice.store import Event, Store, stamp
 from practice.volumes import Volumes
+from refloat.clock import Deadline
 
 GROUPS, GROUP_CONTENTS = f"volumegroupsnapshots.{GROUP_SNAPSHOT}", f"volumegroupsnapshotcontents.{GROUP_SNAPSHOT}"
 GROUP_CLASSES = f"volumegroupsnapshotclasses.{GROUP_SNAPSHOT}"
@@ -37,8 +39,9 @@ _CONTENT_BOUND = "groupsnapshot.storage.kubernetes.io/volumegroupsnapshotcontent
 class GroupSnapshots:
     """Keys: (namespace, name) of a VolumeGroupSnapshot."""
 
-    def __init__(self, store: Store, volumes: Volumes, kubelet: Kubelet) -> None:
-        self._store, self._volumes, self._kubelet = store, volumes, kubelet
+    def __init__(self, store: Store, volumes: Volumes, kubelet: Kubelet, ready_after: timedelta) -> None:
+        self._store, self._volumes, self._kubelet, self._ready_after = store, volumes, kubelet, ready_after
+        self._ready: dict[str, Deadline] = {}
 
     def keys(self, event: Event) -> Iterable[Key]:
         """The group itself, and the group of a member that moved."""
@@ -61,7 +64,7 @@ class GroupSnapshots:
         if not status.get("boundVolumeGroupSnapshotContentName"):
             self._begin(group)
         elif not status.get("readyToUse"):
-            self._finish(group)
+            return self._finish(group)
         return None
 
     def _begin(self, group: Object) -> None:
@@ -127,8 +130,9 @@ class GroupSnapshots:
         spec["source"] = {"volumeHandles": [member["volumeHandle"] for member in members]}
         spec["volumeGroupSnapshotClassName"] = chosen["metadata"]["name"]
         name = f"groupsnapcontent-{meta['uid']}"
+        self._ready[name] = Deadline.after(self._ready_after)
         self._store.create(GROUP_CONTENTS, {"metadata": {"name": name, "finalizers": [_CONTENT_BOUND]}, "spec": spec})
-        status = {"creationTime": nanoseconds_to_time(members[0]["creationTime"]), "readyToUse": True}
+        status = {"creationTime": nanoseconds_to_time(members[0]["creationTime"]), "readyToUse": False}
         status |= {"volumeGroupSnapshotHandle": handle, "volumeSnapshotInfoList": members}
         self._store.change(GROUP_CONTENTS, None, name, lambda new: new.update(status=status))
 
@@ -174,29 +178,29 @@ class GroupSnapshots:
         rows = self._store.list(SNAPSHOTS, group["metadata"]["namespace"])
         return [one for one in rows if any(o["uid"] == uid for o in one["metadata"].get("ownerReferences") or [])]
 
-    def _finish(self, group: Object) -> None:
-        members = self._members(group)
-        content = self._store.peek(GROUP_CONTENTS, None, group["status"]["boundVolumeGroupSnapshotContentName"])
-        if content is None or len(members) < len(content["spec"]["source"]["volumeHandles"]):
-            return
-        if all((one.get("status") or {}).get("readyToUse") for one in members):
-            status = group["status"] | {"readyToUse": True, "creationTime": content["status"]["creationTime"]}
-            self._write(group, status)
+    def _finish(self, group: Object) -> float | None:
+        """Ready with its content. Its members become so in their own time, maybe later, as on the real thing."""
+        name = group["status"]["boundVolumeGroupSnapshotContentName"]
+        content = self._store.peek(GROUP_CONTENTS, None, name)
+        if content is None:
+            return None
+        if (left := self._ready[name].remaining.total_seconds()) > 0:
+            return left
+        self._store.change(GROUP_CONTENTS, None, name, lambda new: new["status"].update(readyToUse=True))
+        self._write(group, group["status"] | {"readyToUse": True, "creationTime": content["status"]["creationTime"]})
+        return None
 
     def _delete(self, group: Object) -> float | None:
-        """Members go first (by policy Delete with their data), then the content, then the group."""
+        """By policy Delete the content goes first; then the group, its members marked; these go in their own time."""
         meta = group["metadata"]
         name = (group.get("status") or {}).get("boundVolumeGroupSnapshotContentName", "")
         content = self._store.peek(GROUP_CONTENTS, None, name)
         if content is not None and content["spec"]["deletionPolicy"] == "Delete":
-            members = self._members(group)
-            for member in members:
-                if not member["metadata"].get("deletionTimestamp"):
-                    self._store.delete(SNAPSHOTS, meta["namespace"], member["metadata"]["name"])
-            if members:
-                return 0.05
             if not content["metadata"].get("deletionTimestamp"):
                 self._store.delete(GROUP_CONTENTS, None, name)
             self._store.change(GROUP_CONTENTS, None, name, lambda new: new["metadata"].update(finalizers=[]))
+        for member in self._members(group):
+            if not member["metadata"].get("deletionTimestamp"):
+                self._store.delete(SNAPSHOTS, meta["namespace"], member["metadata"]["name"])
         self._store.change(GROUPS, meta["namespace"], meta["name"], lambda new: new["metadata"].update(finalizers=[]))
         return None

@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-def program() -> str:
-    """A stock restic; without one the test is reported as not run."""
-    ours = ROOT / ".tools" / "bin" / "restic"
-    found = os.environ.get("REFLOAT_RESTIC") or (str(ours) if ours.exists() else shutil.which("restic"))
-    if not found:
-        pytest.skip("NOT RUN: stock restic missing (python -m tests.tools.restic fetches one)")
-    return found
+from tests.tools.restic import needed
 
 
 def restic(vault_url: str, password_file: str, *words: str) -> str:
@@ -28,7 +15,7 @@ def restic(vault_url: str, password_file: str, *words: str) -> str:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
     repository = f"s3:{endpoint}/{parts.netloc}{parts.path}"
     done = subprocess.run(
-        [program(), "-r", repository, "-o", "s3.bucket-lookup=path", "--password-file", password_file, "--no-cache",
+        [needed(), "-r", repository, "-o", "s3.bucket-lookup=path", "--password-file", password_file, "--no-cache",
          *words],
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
