@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from tests.tools.restic import find
-from vault.repository import init
-
 from refloat.registry import open_object_store
 from refloat.transfer import MoverResult, MoverSpec, parse_result
+from tests.tools.restic import find
+from vault.repository import init
 
 PASSWORD = "benchmark"
 ROOT = Path(__file__).parents[1]
