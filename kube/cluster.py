@@ -20,8 +20,8 @@ from kubernetes.config.config_exception import ConfigException
 from kube import watching
 from kube.exec import ExecResult, run_in_pod
 from kube.kinds import Kind, name_of, served_kinds
-from kube.transport import Expired, Transport
-from refloat.errors import ConfigError, ObjectMissing
+from kube.transport import Transport
+from refloat.errors import ConfigError, Expired, ObjectMissing
 
 PAGE = 500
 CONFIG: Any = config  # the library carries no types

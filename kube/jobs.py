@@ -13,9 +13,8 @@ from kube.home import HOME, ensure_home
 from kube.mover_job import CONTAINER, JOB, MEMORY_LIMIT, SECRET, STOPS_WITHIN, job_of, name_of_job, secret_of
 from kube.mover_log import MoverLog
 from kube.runs import attend
-from kube.transport import Expired
 from refloat.clock import Deadline, pause
-from refloat.errors import NotReady, RefloatError, Retry, TransferFailed
+from refloat.errors import Expired, NotReady, RefloatError, Retry, TransferFailed
 from refloat.recovery_point import ObjectRef
 from refloat.transfer import MoverResult, MoverSpec, Progress, parse_result
 

@@ -15,6 +15,7 @@ from refloat.clock import pause
 from refloat.errors import (
     ClusterError,
     Conflict,
+    Expired,
     Forbidden,
     ObjectExists,
     ObjectMissing,
@@ -28,12 +29,6 @@ READ_SECONDS = 60.0
 TRIES = 4
 LONGEST_PAUSE = timedelta(seconds=10)
 JSON = "application/json"
-
-
-class Expired(ClusterError):
-    """A list token or resource version is too old (HTTP 410): the caller starts over."""
-
-    code = "EXPIRED"
 
 
 def translate(status: int, body: bytes, what: str) -> RefloatError:

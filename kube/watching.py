@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from kube.kinds import Kind
-from kube.transport import Expired, Transport, translate
+from kube.transport import Transport, translate
 from refloat.clock import Deadline, pause
-from refloat.errors import NotReady, RefloatError, Retry
+from refloat.errors import Expired, NotReady, RefloatError, Retry
 
 Object = dict[str, Any]
 SLICE = timedelta(seconds=60)

@@ -9,7 +9,7 @@
     │                          RangeNotSatisfiable · Immutable ·
     │                          Unsupported · StoreFull                  never   21
     ├─ ClusterError            Unreachable (later) · Forbidden · Conflict (now) ·
-    │                          ObjectMissing · ObjectExists · Rejected ·
+    │                          Expired (now) · ObjectMissing · ObjectExists · Rejected ·
     │                          NotReady · EmptySelection                        30
     ├─ VaultError
     │   ├─ VaultMissing 40 · WrongKey 41 · LeaseHeld (later) 42 · UnsupportedFormat 43 ·
@@ -221,6 +221,14 @@ class Conflict(ClusterError):
 
     code = "CONFLICT"
     default_guidance = "Run again: the object changed while refloat was writing it."
+    retry = Retry.NOW
+
+
+class Expired(ClusterError):
+    """A list token or a resource version is too old (HTTP 410): the caller starts over."""
+
+    code = "EXPIRED"
+    default_guidance = "Run again: the cluster changed faster than it could be read."
     retry = Retry.NOW
 
 

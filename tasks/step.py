@@ -54,7 +54,7 @@ def step(
             told,
             name=name,
             retries=retries,
-            retry_delay_seconds=exponential_backoff(2) if retries else None,
+            retry_delay_seconds=exponential_backoff(2) if retries else 0,
             retry_jitter_factor=0.5 if retries else None,
             retry_condition_fn=may_succeed_later if retries else None,
             timeout_seconds=timeout_seconds,

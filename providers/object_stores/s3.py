@@ -221,6 +221,8 @@ class S3ObjectStore:
 
     def _page(self, words: Mapping[str, str]) -> Any:
         page = self._client.list_objects_v2(Bucket=self._address.bucket, **words)
+        if "IsTruncated" not in page:  # every listing says it; a proxy's page does not, and must not read as "empty"
+            raise Unavailable(f"{self.url} cannot be listed: what answers is no S3 server")
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
             raise Permanent(f"{self.url} cannot be listed: the store does not say where its next page begins")
         return page

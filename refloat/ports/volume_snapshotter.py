@@ -85,10 +85,6 @@ class VolumeSnapshotter(Protocol):
         """The present state of every volume's snapshot, in the ticket's order."""
         ...
 
-    def look(self, snapshot: VolumeSnapshot) -> VolumeSnapshot:
-        """The present state of one snapshot that was cut."""
-        ...
-
     def expose(self, snapshot: VolumeSnapshot, *, run: str, labels: Mapping[str, str]) -> Exposure:
         """Bind the content into refloat's namespace as a claim a mover can mount; the source is not touched."""
         ...

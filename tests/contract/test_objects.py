@@ -8,8 +8,7 @@ import json
 import pytest
 
 from kube.cluster import Cluster
-from kube.transport import Expired
-from refloat.errors import Conflict, ObjectExists, ObjectMissing, Rejected
+from refloat.errors import Conflict, Expired, ObjectExists, ObjectMissing, Rejected
 from tests.contract.given import condition, config_map, names, until
 
 MAPS = "/api/v1/namespaces/{}/configmaps"

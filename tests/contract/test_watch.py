@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from kube.cluster import Cluster
-from kube.transport import Expired
-from refloat.errors import NotReady
+from refloat.errors import Expired, NotReady
 from tests.contract.given import config_map
 
 Event = tuple[str, dict[str, Any]]

@@ -13,10 +13,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from practice import shop
+from cli.shop import Shop
+from kube.cluster import Cluster
 from practice.range import PracticeRange
 from refloat.errors import tree
-from tests.tools.restic import find_restic
+from tests.tools import restic
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -54,14 +55,14 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def place(practice: PracticeRange, endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a reader whose cluster runs the shop."""
-    shop.create(str(practice.kubeconfig), "shop")
+    Shop(Cluster.open(kubeconfig=str(practice.kubeconfig))).open().place(20)
     kept = {
         name: value for name, value in os.environ.items() if not re.match(r"REFLOAT_|PREFECT_|KUBECONFIG|AWS_", name)
     }
     environment = {
         **kept,
         **KEYS,
-        "PATH": f"{Path(sys.executable).parent}:{Path(find_restic()).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{Path(restic.needed()).parent}:{os.environ['PATH']}",
         "KUBECONFIG": str(practice.kubeconfig),
         "AWS_ENDPOINT_URL": endpoint,
         "REFLOAT_HOME": str(tmp_path / "home"),
@@ -103,7 +104,8 @@ def test_readme(place: dict[str, str], endpoint: str, tmp_path: Path) -> None:
         script.append(line)
     said = run(script, {**place, "REFLOAT_PASSWORD": ""}, tmp_path / "reader")
     assert "+ refloat recover shop --to-namespace shop-copy --yes" in said
-    assert shop.count_orders(place["KUBECONFIG"], "shop-copy") == shop.count_orders(place["KUBECONFIG"], "shop")
+    cluster = Cluster.open(kubeconfig=place["KUBECONFIG"])
+    assert Shop(cluster, "shop-copy").orders() == Shop(cluster).orders()
 
 
 @pytest.mark.lane("restic")

@@ -14,11 +14,10 @@ import pytest
 
 from kube.cluster import Cluster
 from kube.exec import run_in_pod
-from kube.transport import Expired
 from practice.range import PracticeRange
 from practice.store import HISTORY
 from refloat.clock import monotonic_seconds, pause
-from refloat.errors import ClusterError, ObjectMissing, Rejected
+from refloat.errors import ClusterError, Expired, ObjectMissing, Rejected
 from tests.contract.given import SOON, claim, config_map, container, names, pod, run_pod, sh, until
 from tests.contract.test_snapshots import GROUP_SNAPSHOT, SNAPSHOT, group, members, snapshot
 
@@ -80,7 +79,8 @@ def test_nothing_is_left_running_after_a_kill(tmp_path: Path) -> None:
     root = tmp_path / "range"
     program = (
         "import sys, time; from pathlib import Path; from practice.range import PracticeRange\n"
-        f"with PracticeRange(Path({str(root)!r})) as practice:\n    print(practice.kubeconfig, flush=True); time.sleep(60)\n"
+        f"with PracticeRange(Path({str(root)!r})) as practice:\n"
+        "    print(practice.kubeconfig, flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
