@@ -89,7 +89,7 @@ def run_mover(
         pod, job = wait_ended(cluster, spec, image, log, timeout, limits)
         log.end()
         result = result_in(pod)
-        if result is None:
+        if result is None or was_stopped(result):
             raise TransferFailed(f"mover of {spec.volume} {why_it_died(pod, job, timeout)}{quoted(log.last_words)}")
     except BaseException as failure:
         log.leave()
@@ -246,6 +246,11 @@ def result_in(pod: Object | None) -> MoverResult | None:
     return parse_result(str((main_state(pod).get("terminated") or {}).get("message") or ""))
 
 
+def was_stopped(result: MoverResult) -> bool:
+    """Whether all it has to say is that it was told to stop; nobody here did."""
+    return (result.error or {}).get("code") == Interrupted.code
+
+
 def why_it_died(pod: Object | None, job: Object | None, timeout: timedelta) -> str:
     """What is known of the end of a mover that left no result."""
     conditions = ((job or {}).get("status") or {}).get("conditions") or []
@@ -273,7 +278,8 @@ def how_it_ended(pod: Object) -> str:
     if "deletionTimestamp" in pod["metadata"]:
         return "was removed while it ran"
     if ended:
-        said = f", {ended['message'].strip()}" if ended.get("message") else ""
+        message = str(ended.get("message") or "").strip()
+        said = f", {message}" if message and parse_result(message) is None else ""
         return f"ended with exit code {ended.get('exitCode')}, {ended.get('reason', '')}{said}, and no result"
     return "was lost"
 

@@ -43,8 +43,8 @@ from refloat.recovery_point import ObjectRef
 POD, VOLUME = "Pod", "PersistentVolume"
 LABEL_OF, MARKS_OF = "Label of", "Marks of"
 """What goes from an object of the application's own that stays."""
-GONE_WITHIN = timedelta(minutes=2)
-VOLUMES_GONE_WITHIN = timedelta(minutes=5)
+GONE_WITHIN = timedelta(minutes=5)
+"""A volume goes once it is detached from its node; clouds take minutes."""
 Object = Mapping[str, Any]
 Ask = Callable[[Cluster, Object], list[ObjectRef]]
 
@@ -59,7 +59,14 @@ class Leftover:
     ask: Ask
 
 
-def sweep(cluster: Cluster, *, run: str | None, dry_run: bool, keep_filled: bool = False) -> list[ObjectRef]:
+def sweep(
+    cluster: Cluster,
+    *,
+    run: str | None,
+    dry_run: bool,
+    keep_filled: bool = False,
+    within: timedelta = GONE_WITHIN,
+) -> list[ObjectRef]:
     """Remove what one run left, or what all dead runs left; wait until it is gone.
 
     Args:
@@ -67,6 +74,7 @@ def sweep(cluster: Cluster, *, run: str | None, dry_run: bool, keep_filled: bool
         run: The run's id; None: every run that is dead.
         dry_run: Only say what would be removed.
         keep_filled: Leave claims and volumes a recovery has filled to the next recovery.
+        within: How long each phase may take to be gone.
 
     Returns:
         What was, or would be, removed.
@@ -87,11 +95,11 @@ def sweep(cluster: Cluster, *, run: str | None, dry_run: bool, keep_filled: bool
     if not dry_run:
         if run is not None:
             leave(cluster, run)
-        remove(cluster, phases)
+        remove(cluster, phases, within)
     return list(dict.fromkeys(each.ref for phase in phases for each in phase))
 
 
-def remove(cluster: Cluster, phases: list[list[Leftover]]) -> None:
+def remove(cluster: Cluster, phases: list[list[Leftover]], within: timedelta) -> None:
     """Phase by phase: ask everything to go, then wait for all of it; a failure does not keep the rest."""
     failures: list[RefloatError] = []
     for phase in phases:
@@ -103,9 +111,8 @@ def remove(cluster: Cluster, phases: list[list[Leftover]]) -> None:
                 continue
             except RefloatError as failure:
                 failures.append(failure)
-        slow = any(ref.kind == VOLUME for ref in going)
         try:
-            wait_gone(cluster, dict.fromkeys(going), within=VOLUMES_GONE_WITHIN if slow else GONE_WITHIN)
+            wait_gone(cluster, dict.fromkeys(going), within=within)
         except RefloatError as failure:
             failures.append(failure)
     if failures:

@@ -50,8 +50,7 @@ def step(
             emit(Event(name, "finished"))
             return value
 
-        return task(
-            told,
+        as_task = task(
             name=name,
             retries=retries,
             retry_delay_seconds=exponential_backoff(2) if retries else 0,
@@ -62,6 +61,7 @@ def step(
             persist_result=False,
             log_prints=False,
         )
+        return as_task(told)
 
     return make
 
