@@ -61,8 +61,9 @@ def open_store(url: str, environment: Mapping[str, str]) -> FolderObjectStore:  
     root = Path(path)
     if not root.is_absolute() or root == Path("/"):
         raise ConfigError(f"{url} names no folder", guidance="Write file:///path, with three slashes.")
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{url} is a file, not a folder")
+    with suppress(OSError):  # what may not even be looked at is said by the first call
+        if root.exists() and not root.is_dir():
+            raise ConfigError(f"{url} is a file, not a folder")
     return FolderObjectStore(root, url)
 
 

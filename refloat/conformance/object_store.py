@@ -28,7 +28,7 @@ Open = Callable[[], ObjectStore]
 Check = Callable[[Open], None]
 
 WRITERS = 16
-ROUNDS = 3
+ROUNDS = 10
 MANY = 1001
 """One more than a page of S3's listing holds."""
 MOST_SKEW = timedelta(minutes=15)

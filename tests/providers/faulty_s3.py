@@ -1,0 +1,190 @@
+"""A small S3 server on loopback that goes wrong on purpose and counts it; honest where no fault is injected."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from email.utils import formatdate
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Literal
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+BUCKET = "bucket"
+PAGE = 1000
+
+
+@dataclass
+class Fault:
+    """The next ``times`` requests with ``method`` go wrong; ``fired`` counts those that did.
+
+    ``answer`` with ``status`` and an S3 error ``code``; ``drop`` before it is handled or ``lose-answer`` after;
+    ``half-body``: announce the whole body and close half-way; ``short-body``: announce and send half of it; ``hang``;
+    ``ignore-condition`` and ``ignore-range`` as lax servers do; ``lists``: ``text`` instead of a listing.
+    """
+
+    act: Literal[
+        "answer", "drop", "lose-answer", "half-body", "short-body", "hang", "ignore-condition", "ignore-range", "lists"
+    ]
+    method: str
+    times: int = 1
+    status: int = 500
+    code: str = "InternalError"
+    text: str = "injected"
+    fired: int = 0
+
+
+class FaultyS3:
+    """One bucket in memory. ``requests`` are the methods and paths seen, in order."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.faults: list[Fault] = []
+        self.guard = threading.Lock()
+        self.released = threading.Event()
+        handler = type("Bound", (Answers,), {"store": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def inject(self, fault: Fault) -> Fault:
+        """Let it happen, and give it back for its count."""
+        self.faults.append(fault)
+        return fault
+
+    def fault_for(self, method: str) -> Fault | None:
+        with self.guard:
+            for fault in self.faults:
+                if fault.method == method and fault.fired < fault.times:
+                    fault.fired += 1
+                    return fault
+        return None
+
+    def seen(self, method: str) -> int:
+        """How many requests of a method came."""
+        return sum(1 for one, _ in self.requests if one == method)
+
+    def __enter__(self) -> FaultyS3:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """One connection."""
+
+    store: FaultyS3
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_PUT(self) -> None:
+        self.handle_one("PUT")
+
+    def do_GET(self) -> None:
+        self.handle_one("GET")
+
+    def do_HEAD(self) -> None:
+        self.handle_one("HEAD")
+
+    def do_DELETE(self) -> None:
+        self.handle_one("DELETE")
+
+    def handle_one(self, method: str) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        bucket, _, key = parts.path.removeprefix("/").partition("/")
+        is_list = method == "GET" and not key
+        self.store.requests.append(("LIST" if is_list else method, self.path))
+        fault = self.store.fault_for("LIST" if is_list else method)
+        act = fault.act if fault else None
+        if fault and act == "answer":
+            self.fail(fault.status, fault.code, fault.text)
+        elif act == "drop":
+            self.close_connection = True
+        elif act == "hang":
+            self.store.released.wait(20)
+            self.close_connection = True
+        elif bucket != BUCKET:
+            self.fail(404, "NoSuchBucket", "The specified bucket does not exist")
+        elif is_list:
+            page = fault.text if fault and act == "lists" else self.listing(parse_qs(parts.query))
+            self.give(200, page.encode())
+        elif method == "PUT":
+            self.put(key, body, act)
+        elif method == "DELETE":
+            self.store.objects.pop(key, None)
+            self.give(204)
+        elif key not in self.store.objects:
+            self.fail(404, "NoSuchKey", "The specified key does not exist.")
+        else:
+            self.get(key, act)
+
+    def put(self, key: str, body: bytes, act: str | None) -> None:
+        words = {name: value for name, value in self.headers.items() if name.lower().startswith("x-amz-meta-")}
+        with self.store.guard:
+            is_refused = "If-None-Match" in self.headers and key in self.store.objects and act != "ignore-condition"
+            if not is_refused:
+                self.store.objects[key] = body, words
+        if act == "lose-answer":
+            self.close_connection = True
+        elif is_refused:
+            self.fail(412, "PreconditionFailed", "At least one of the preconditions you specified did not hold.")
+        else:
+            self.give(200, ETag=f'"{md5(body).hexdigest()}"')
+
+    def get(self, key: str, act: str | None) -> None:
+        body, words = self.store.objects[key]
+        words = {**words, "Last-Modified": formatdate(usegmt=True)}
+        status = 200
+        if "Range" in self.headers and act != "ignore-range":
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            if int(first) >= len(body):
+                self.fail(416, "InvalidRange", "The requested range is not satisfiable")
+                return
+            status, whole = 206, len(body)
+            body = body[int(first) : int(last) + 1]
+            words["Content-Range"] = f"bytes {first}-{int(first) + len(body) - 1}/{whole}"
+        if act == "short-body":
+            body = body[: len(body) // 2]
+        if act == "half-body":
+            self.give(status, body[: len(body) // 2], announced=len(body), **words)
+            self.close_connection = True
+        else:
+            self.give(status, body, **words)
+
+    def listing(self, words: dict[str, list[str]]) -> str:
+        prefix, after = words.get("prefix", [""])[0], words.get("continuation-token", [""])[0]
+        most = int(words.get("max-keys", [str(PAGE)])[0])
+        keys = sorted(key for key in self.store.objects if key.startswith(prefix) and key > after)
+        page, is_truncated = keys[:most], len(keys) > most
+        items = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.store.objects[key][0])}</Size>"
+            "<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+            for key in page
+        )
+        token = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if is_truncated else ""
+        truncated = f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>"
+        return f"<ListBucketResult>{truncated}{token}{items}</ListBucketResult>"
+
+    def fail(self, status: int, code: str, text: str) -> None:
+        self.give(status, f"<Error><Code>{code}</Code><Message>{escape(text)}</Message></Error>".encode())
+
+    def give(self, status: int, body: bytes = b"", *, announced: int | None = None, **words: str) -> None:
+        self.send_response(status)
+        for name, value in words.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if announced is None else announced))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
