@@ -248,7 +248,7 @@ def result_in(pod: Object | None) -> MoverResult | None:
 
 def was_stopped(result: MoverResult) -> bool:
     """Whether all it has to say is that it was told to stop; nobody here did."""
-    return (result.error or {}).get("code") == Interrupted.code
+    return result.error is not None and result.error.get("code") == Interrupted.code
 
 
 def why_it_died(pod: Object | None, job: Object | None, timeout: timedelta) -> str:
