@@ -14,7 +14,7 @@ from kube.mover_job import CONTAINER, JOB, MEMORY_LIMIT, SECRET, STOPS_WITHIN, j
 from kube.mover_log import MoverLog
 from kube.runs import attend
 from refloat.clock import Deadline, pause
-from refloat.errors import Expired, NotReady, RefloatError, Retry, TransferFailed
+from refloat.errors import Expired, Interrupted, NotReady, RefloatError, Retry, TransferFailed
 from refloat.recovery_point import ObjectRef
 from refloat.transfer import MoverResult, MoverSpec, Progress, parse_result
 
