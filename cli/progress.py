@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 WIDTH = 18
-QUIET_STEPS = {"report", "verify", "sweep", "lock"}
+QUIET_STEPS = {"choose", "plan", "report", "verify", "sweep", "lock"}
 """Steps whose notes are told with ``--verbose`` only: the result says the same."""
 PLAIN_EVERY = timedelta(seconds=30)
 

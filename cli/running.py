@@ -74,6 +74,9 @@ def use(environment: Mapping[str, str]) -> None:
 def run_flow(url: str, flow: Callable[[], R], *, left: str) -> R:
     """Run a flow to its end in the main thread.
 
+    Without heartbeats: Prefect looks at their stop flag once a second, which every run would wait for at its end
+    (research/prefect.md §2.2). They show the server that a worker died; here somebody is watching.
+
     Args:
         url: The Prefect server's API address, for messages.
         flow: Calls the flow and returns its value.
@@ -86,9 +89,10 @@ def run_flow(url: str, flow: Callable[[], R], *, left: str) -> R:
     """
     import httpx
     from prefect.exceptions import TerminationSignal
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     try:
-        with interruptible():
+        with interruptible(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             return flow()
     except (KeyboardInterrupt, TerminationSignal) as signalled:
         stopped = Interrupted(f"interrupted; {left}")
