@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from refloat.clock import now, pause
+from refloat.clock import monotonic_seconds, now, pause
 from refloat.errors import IntegrityError, LeaseHeld, NotFound, RefloatError
 from refloat.ports.object_store import StoredObject
 from vault.files import FileKind, SealedFiles, key_of, stored
@@ -31,7 +31,9 @@ SETTLE = timedelta(milliseconds=200)
 
 
 @contextmanager
-def hold(files: SealedFiles, run: str, *, refresh: timedelta = REFRESH) -> Iterator[None]:
+def hold(
+    files: SealedFiles, run: str, *, refresh: timedelta = REFRESH, lapses_after: timedelta = STALE
+) -> Iterator[None]:
     """Hold a non-exclusive lock while the block runs, refreshed by a thread; it is removed also when the block fails.
 
     Raises:
@@ -52,7 +54,7 @@ def hold(files: SealedFiles, run: str, *, refresh: timedelta = REFRESH) -> Itera
             failure.add_note(f"the vault lock of run {run} could not be removed: {also}")
         raise
     lock.release()
-    lock.raise_if_lapsed()
+    lock.raise_if_lapsed(lapses_after)
 
 
 def refuse_conflicts(files: SealedFiles) -> None:
@@ -93,10 +95,10 @@ class _HeldLock:
     def __init__(self, files: SealedFiles, run: str, refresh: timedelta) -> None:
         self._files, self._run, self._refresh = files, run, refresh
         self._ended = threading.Event()
-        self._longest_gap = timedelta(0)
+        self._longest_gap = 0.0
         self._failure: RefloatError | None = None
         self._thread = threading.Thread(target=self._keep, name=f"vault lock of run {run}", daemon=True)
-        self._written_at = now()
+        self._written_at = monotonic_seconds()
         self._name = self._write()
 
     def start(self) -> None:
@@ -109,10 +111,10 @@ class _HeldLock:
         self._note_gap()
         self._files.store.delete(key_of(FileKind.LOCK, self._name))
 
-    def raise_if_lapsed(self) -> None:
-        if self._longest_gap >= STALE:
+    def raise_if_lapsed(self, limit: timedelta) -> None:
+        if self._longest_gap >= limit.total_seconds():
             raise LeaseHeld(
-                f"the vault lock of run {self._run} could not be refreshed for {self._longest_gap}: "
+                f"the vault lock of run {self._run} could not be refreshed for {self._longest_gap:.0f} s: "
                 "others may have held the vault as theirs meanwhile",
                 guidance="Verify the newest recovery point in full; if that fails, protect again.",
             ) from self._failure
@@ -131,11 +133,11 @@ class _HeldLock:
         old = self._name
         self._name = self._write()
         self._note_gap()
-        self._written_at = now()
+        self._written_at = monotonic_seconds()
         self._files.store.delete(key_of(FileKind.LOCK, old))
 
     def _note_gap(self) -> None:
-        self._longest_gap = max(self._longest_gap, now() - self._written_at)
+        self._longest_gap = max(self._longest_gap, monotonic_seconds() - self._written_at)
 
     def _write(self) -> str:
         lock = {

@@ -37,9 +37,9 @@ class SnapshotRecord:
 def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place, *, files: int, data_bytes: int) -> bytes:
     """The text of a point's snapshot record, with what ``restic snapshots`` shows of it.
 
-    Hostname and paths are stable and meaningful, since restic groups by them. ``program_version`` survives
-    ``restic tag``: it tells our records from others', and where the descriptor lies, so that listing points needs no
-    index.
+    Hostname and paths are stable and meaningful, since restic groups by them. Path, tag and program version each tell
+    our records from others'; the first survives everything restic can do to a record. The program version tells where
+    the descriptor lies too, so that listing points needs no index.
     """
     pack, blob = descriptor
     place = f"{blob.id.hex()}@{pack.hex()}+{blob.offset}+{blob.sealed_bytes}+{blob.plain_bytes}"
@@ -75,9 +75,9 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
         if len(tree) != ID_BYTES:
             raise ValueError("an id of the wrong length")
         program = str(record.get("program_version", ""))
-        if not program.startswith(f"{PROGRAM} ") and PROGRAM not in tags:
-            return None
         application = next((str(path).removeprefix(_PATH) for path in paths if str(path).startswith(_PATH)), None)
+        if application is None and PROGRAM not in tags and not program.startswith(f"{PROGRAM} "):
+            return None
     except (ValueError, KeyError, TypeError, AttributeError) as wrong:
         raise IntegrityError(f"snapshots/{name} does not say what it must") from wrong
     found = _DESCRIPTOR.search(program)

@@ -38,8 +38,11 @@ def reopened(place: Path, password: str = PASSWORD) -> OpenVault:
     return open_vault(open_object_store(f"file://{place}", {}), password)
 
 
-def put_oddities(folder: Path) -> None:
-    """Everything a volume may hold, small: types, modes, owners, times, links, attributes, holes, names."""
+def put_oddities(folder: Path, *, for_restic: tuple[int, ...] = (1,)) -> None:
+    """Everything a volume may hold, small: types, modes, owners, times, links, attributes, holes, names.
+
+    What an old restic cannot hold is left out: link targets that are no UTF-8 (0.16), attributes of links (0.17).
+    """
     rng = random.Random(5)
     (folder / "sub" / "deeper").mkdir(parents=True)
     (folder / "empty folder").mkdir()
@@ -60,7 +63,8 @@ def put_oddities(folder: Path) -> None:
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(name)
     os.symlink("text", folder / "link")
     os.symlink("/nowhere/at/all", folder / "dangling")
-    os.symlink(b"bytes \xff <&>", os.fsencode(folder) + b"/odd link")
+    if for_restic >= (0, 17):
+        os.symlink(b"bytes \xff <&>", os.fsencode(folder) + b"/odd link")
     os.link(folder / "text", folder / "sub" / "hard")
     os.link(folder / "text", folder / "sub" / "deeper" / "harder")
     os.mkfifo(folder / "fifo", 0o640)
@@ -73,7 +77,8 @@ def put_oddities(folder: Path) -> None:
         os.chown(folder / "modes", 999, 888)
         os.chown(folder / "link", 77, 78, follow_symlinks=False)
         os.setxattr(folder / "modes", "trusted.secret", b"t")
-        os.setxattr(folder / "dangling", "trusted.ofalink", b"x", follow_symlinks=False)
+        if for_restic >= (0, 17):
+            os.setxattr(folder / "dangling", "trusted.ofalink", b"x", follow_symlinks=False)
     os.chmod(folder / "modes", 0o6751)
     os.chmod(folder / "sub" / "deeper", 0o1500)
     os.utime(folder / "modes", ns=(1, 981173106_987654321))
