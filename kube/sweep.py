@@ -31,8 +31,8 @@ from kube.snapshot_objects import (
     GROUP_LABEL,
     SNAPSHOT,
     ask_discard,
+    ask_discard_content,
     ask_discard_group,
-    own_data,
     reference_to,
     wait_gone,
 )
@@ -190,7 +190,7 @@ def contents(cluster: Cluster) -> list[Leftover]:
             if not run or reference.get("namespace") == HOME or RUN_LABEL in labels_of(content):
                 continue
             if cluster.find(owner, reference["name"], reference["namespace"]) is None:
-                found.append(Leftover(run, reference_to(content, kind), content, ask_discard_content))
+                found.append(Leftover(run, reference_to(content, kind), content, ask_discard_orphan))
     return found
 
 
@@ -248,15 +248,15 @@ def ask_unbind_content(cluster: Cluster, obj: Object) -> list[ObjectRef]:
     return ask_unbind(cluster, obj["metadata"]["name"])
 
 
-def ask_discard_content(cluster: Cluster, obj: Object) -> list[ObjectRef]:
-    """Delete a content that lost its snapshot, with its data."""
+def ask_discard_orphan(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete a content that lost its snapshot or group, with its data; a group's with those of its members."""
     kind, handle = kind_of(obj), (obj.get("status") or {}).get("volumeGroupSnapshotHandle")
-    members = [each for each in cluster.list(CONTENT) if annotations_of(each).get(GROUP_HANDLE) == handle]
-    gone = [(kind, obj), *((CONTENT, each) for each in members if kind == GROUP_CONTENT and handle)]
-    for each_kind, each in gone:
-        own_data(cluster, each_kind, each)
-        cluster.delete(each_kind, each["metadata"]["name"])
-    return [reference_to(each, each_kind) for each_kind, each in gone]
+    going = ask_discard_content(cluster, kind, obj)
+    if kind == GROUP_CONTENT and handle:
+        for each in cluster.list(CONTENT):
+            if annotations_of(each).get(GROUP_HANDLE) == handle:
+                going += ask_discard_content(cluster, CONTENT, each)
+    return going
 
 
 def ask_unlabel(cluster: Cluster, obj: Object) -> list[ObjectRef]:

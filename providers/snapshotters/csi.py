@@ -23,10 +23,10 @@ from kube.snapshot_objects import (
     GROUP_LABEL,
     SNAPSHOT,
     ask_discard,
+    ask_discard_content,
     ask_discard_group,
     class_of,
     group_content_of,
-    own_data,
     state_of_snapshot,
     states_of_group,
     wait_gone,
@@ -36,7 +36,6 @@ from refloat.clock import Deadline, pause
 from refloat.errors import Conflict, ObjectExists, ObjectMissing, Unsupported
 from refloat.inventory import Volume
 from refloat.ports.volume_snapshotter import Exposure, SnapshotterCapabilities, Ticket, VolumeSnapshot
-from refloat.recovery_point import ObjectRef
 
 AT_ONCE = 32
 CHOSEN_WITHIN = timedelta(seconds=10)
@@ -227,10 +226,7 @@ class CsiVolumeSnapshotter:
         going = ask(self.cluster, found) if found is not None else []
         if found is None and snapshot.content:
             left = self.cluster.find(CONTENT, snapshot.content)
-            if left is not None:
-                own_data(self.cluster, CONTENT, left)
-                self.cluster.delete(CONTENT, snapshot.content)
-                going = [ObjectRef(kind=CONTENT, name=snapshot.content)]
+            going = ask_discard_content(self.cluster, CONTENT, left) if left is not None else []
         wait_gone(self.cluster, going, within=GONE_WITHIN)
 
     def orphans(self, *, run: str | None = None) -> Sequence[Mapping[str, Any]]:
