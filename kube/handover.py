@@ -25,7 +25,7 @@ from datetime import timedelta
 from typing import Any
 
 from kube.cluster import Cluster
-from kube.home import HOME, ensure_home
+from kube.home import HOME, ensure_home, labels_in_run
 from kube.marks import (
     FILLED,
     FOR_CLAIM,
@@ -110,7 +110,7 @@ class Handover:
         meta = {
             "name": self.home_name,
             "namespace": HOME,
-            "labels": {RECOVERY: self.point_id, RUN_LABEL: self.run},
+            "labels": labels_in_run(self.run, {RECOVERY: self.point_id}),
             "annotations": {FOR_CLAIM: self.target},
         }
         return self.cluster.create({"apiVersion": "v1", "kind": CLAIM, "metadata": meta, "spec": spec})
@@ -348,16 +348,19 @@ def change_volume(cluster: Cluster, name: str, patch: Callable[[Object], Object]
 
 
 def end_movers(cluster: Cluster, claim: str) -> None:
-    """Delete every pod of refloat's namespace that mounts the claim, through the Job that owns it."""
+    """Delete every Job and every pod of refloat's namespace that mounts the claim, also those that have not begun."""
+    for job in list(cluster.list("Job.batch", HOME)):
+        if mounts(job["spec"]["template"]["spec"], claim):
+            cluster.delete("Job.batch", job["metadata"]["name"], HOME)
     for pod in list(cluster.list("Pod", HOME)):
-        mounted = [each.get("persistentVolumeClaim", {}).get("claimName") for each in pod["spec"].get("volumes") or []]
-        if claim not in mounted:
-            continue
-        jobs = [o["name"] for o in pod["metadata"].get("ownerReferences") or [] if o["kind"] == "Job"]
-        for job in jobs:
-            cluster.delete("Job.batch", job, HOME)
-        if not jobs:
+        if mounts(pod["spec"], claim):
             cluster.delete("Pod", pod["metadata"]["name"], HOME)
+
+
+def mounts(spec: Mapping[str, Any], claim: str) -> bool:
+    """Whether a pod spec mounts a claim of its namespace."""
+    volumes = spec.get("volumes") or []
+    return any((each.get("persistentVolumeClaim") or {}).get("claimName") == claim for each in volumes)
 
 
 def delete_claim(cluster: Cluster, name: str, namespace: str = HOME) -> None:

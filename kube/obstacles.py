@@ -176,17 +176,19 @@ def needed_rights(decided: Sequence[Wanted], there: Iterable[str]) -> Iterator[R
 
 def filling_rights(namespaces: Sequence[str]) -> Iterator[Right]:
     """What filling claims in refloat's namespace, and handing their volumes over, asks for."""
-    for verb in ("get", "create", "patch", "delete", "watch"):
-        yield Right(verb, CLAIM, HOME)
-    for kind in ("Job.batch", "Secret"):
-        for verb in ("get", "create", "delete"):
-            yield Right(verb, kind, HOME)
-    yield Right("list", "Pod", HOME)
+    at_home = {
+        CLAIM: ("get", "create", "patch", "delete", "list", "watch"),
+        "Job.batch": ("get", "create", "patch", "delete", "list", "watch"),
+        "Secret": ("create", "delete"),
+        "Pod": ("list", "watch", "delete"),
+        "Lease.coordination.k8s.io": ("create", "patch", "list", "delete"),
+    }
+    for kind, verbs in at_home.items():
+        yield from (Right(verb, kind, HOME) for verb in verbs)
     yield Right("get", "Pod", HOME, subresource="log")
-    for verb in ("get", "list", "patch"):
-        yield Right(verb, VOLUME)
+    yield from (Right(verb, VOLUME) for verb in ("get", "list", "patch"))
     for namespace in namespaces:
-        yield Right("watch", CLAIM, namespace)
+        yield from (Right(verb, CLAIM, namespace) for verb in ("create", "watch", "delete"))
 
 
 def check_storage(cluster: Cluster, decided: Sequence[Wanted], found: Obstacles) -> None:

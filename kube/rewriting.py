@@ -96,12 +96,12 @@ def selected(value: Any, mappings: Mappings) -> Any:
     if not isinstance(value, dict):
         return value
     walk({name: each for name, each in value.items() if name not in ("matchLabels", "matchExpressions")}, mappings)
-    labels = value.get("matchLabels") or {}
-    if NAME_LABEL in labels:
-        labels[NAME_LABEL] = mappings.namespace(labels[NAME_LABEL])
-    for expression in value.get("matchExpressions") or []:
-        if expression.get("key") == NAME_LABEL and expression.get("values"):
-            expression["values"] = [mappings.namespace(each) for each in expression["values"]]
+    labels, expressions = value.get("matchLabels"), value.get("matchExpressions")
+    if isinstance(labels, dict) and NAME_LABEL in labels:
+        labels[NAME_LABEL] = one(labels[NAME_LABEL], mappings)
+    for expression in expressions if isinstance(expressions, list) else ():
+        if isinstance(expression, dict) and expression.get("key") == NAME_LABEL:
+            expression["values"] = several(expression.get("values"), mappings)
     return value if "matchNames" not in value else {**value, "matchNames": several(value["matchNames"], mappings)}
 
 

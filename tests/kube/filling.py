@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from kube.cluster import Cluster
-from kube.handover import VOLUME, hydrate_claim
+from kube.handover import VOLUME, Handover, hydrate_claim
 from kube.home import HOME
 from kube.marks import FOR_CLAIM, RECOVERED_FROM, RECOVERY
 from refloat.application import RUN_LABEL
@@ -131,6 +131,4 @@ class Filling:
     @property
     def home_name(self) -> str:
         """Name of the claim that is filled."""
-        from kube.handover import Handover
-
         return Handover(self.cluster, self.point_id, "", self.namespace, self.manifest).home_name

@@ -9,15 +9,17 @@ import pytest
 
 from kube.cluster import Cluster
 from kube.handover import VOLUME, abandon_volume, discard_claim, filling_spec, was_handed_over
-from kube.home import HOME
+from kube.home import HOME, ensure_home
 from kube.marks import FILLED, RECOVERY
 from refloat.application import RUN_LABEL
 from refloat.errors import NotReady, ObjectExists, TransferFailed
 from refloat.recovery_point import new_id
-from tests.contract.given import claim, job, sh, until, until_gone
+from tests.contract.given import claim, job, pod, run_pod, sh, until, until_gone
 from tests.kube.filling import CLAIM, DATA, Died, Filling, Mortal
 
 MOST_WRITES = 20
+FILLED_AFTER, MARKED_AFTER, GONE_AFTER, RESERVED_AFTER, CREATED_AFTER = range(2, 7)
+"""How many writes a handover has done by then, where refloat's namespace is there: claim, filled, marked, …"""
 
 
 @pytest.fixture
@@ -87,21 +89,14 @@ def test_a_death_after_any_write_converges(cluster: Cluster, namespace: str) -> 
 
 def test_a_filled_claim_is_not_filled_again(filling: Filling) -> None:
     """The marker outlives the run that set it."""
+    ensure_home(filling.cluster)
     with pytest.raises(Died):
-        filling.hydrate(cluster=Mortal(filling.cluster, 2 if home_exists(filling.cluster) else 4))
+        filling.hydrate(cluster=Mortal(filling.cluster, FILLED_AFTER))
     left = filling.cluster.find(CLAIM, filling.home_name, HOME)
     assert left is not None and left["metadata"]["annotations"].get(FILLED) == filling.point_id
     filling.hydrate()
     filling.assert_done()
     assert filling.extractions == 1
-
-
-def home_exists(cluster: Cluster) -> bool:
-    """Whether refloat's namespace is there and complete."""
-    from kube.home import ensure_home
-
-    ensure_home(cluster)
-    return True
 
 
 def test_a_dead_run_s_mover_is_ended_first(filling: Filling) -> None:
@@ -155,8 +150,9 @@ def test_a_claim_of_somebody_else_is_left_alone(filling: Filling) -> None:
 def test_everything_temporary_bears_the_run(filling: Filling) -> None:
     """The sweep finds claim and volume by the run's label alone, and a later run takes them over."""
     run = new_id()
+    ensure_home(filling.cluster)
     with pytest.raises(Died):
-        filling.hydrate(run=run, cluster=Mortal(filling.cluster, marked_after(filling.cluster)))
+        filling.hydrate(run=run, cluster=Mortal(filling.cluster, MARKED_AFTER))
     selector = f"{RUN_LABEL}={run}"
     assert [each["metadata"]["name"] for each in filling.cluster.list(CLAIM, HOME, labels=selector)] == [
         filling.home_name
@@ -168,16 +164,10 @@ def test_everything_temporary_bears_the_run(filling: Filling) -> None:
     filling.assert_done()
 
 
-def marked_after(cluster: Cluster) -> int:
-    """How many writes a handover has done once it has marked its volume: claim, filled, marked."""
-    assert home_exists(cluster)
-    return 3
-
-
-@pytest.mark.parametrize("writes", [3, 4, 5])
+@pytest.mark.parametrize("writes", [MARKED_AFTER, GONE_AFTER, RESERVED_AFTER])
 def test_an_abandoned_handover_leaves_no_volume(filling: Filling, writes: int) -> None:
     """A sweep after a death between two claims: the data goes with its volume, and the next run begins anew."""
-    home_exists(filling.cluster)
+    ensure_home(filling.cluster)
     with pytest.raises(Died):
         filling.hydrate(cluster=Mortal(filling.cluster, writes))
     [volume] = filling.cluster.list(VOLUME, labels=f"{RECOVERY}={filling.point_id}")
@@ -193,9 +183,9 @@ def test_an_abandoned_handover_leaves_no_volume(filling: Filling, writes: int) -
 
 def test_a_sweep_leaves_a_volume_that_arrived(filling: Filling) -> None:
     """Broken off after the application's claim was made: the sweep only tidies up, and the data stays."""
-    home_exists(filling.cluster)
+    ensure_home(filling.cluster)
     with pytest.raises(Died):
-        filling.hydrate(cluster=Mortal(filling.cluster, 6))
+        filling.hydrate(cluster=Mortal(filling.cluster, CREATED_AFTER))
     [volume] = filling.cluster.list(VOLUME, labels=f"{RECOVERY}={filling.point_id}")
     assert not abandon_volume(filling.cluster, volume["metadata"]["name"])
     filling.hydrate()
@@ -205,9 +195,9 @@ def test_a_sweep_leaves_a_volume_that_arrived(filling: Filling) -> None:
 
 def test_a_claim_whose_volume_was_given_up_is_made_anew(filling: Filling) -> None:
     """A sweep that came between reservation and claim leaves one that waits for ever: the next run sees that."""
-    home_exists(filling.cluster)
+    ensure_home(filling.cluster)
     with pytest.raises(Died):
-        filling.hydrate(cluster=Mortal(filling.cluster, 5))
+        filling.hydrate(cluster=Mortal(filling.cluster, RESERVED_AFTER))
     [volume] = filling.cluster.list(VOLUME, labels=f"{RECOVERY}={filling.point_id}")
     assert abandon_volume(filling.cluster, volume["metadata"]["name"])
     waiting = filling.manifest
@@ -259,10 +249,8 @@ def test_the_claim_to_fill_is_large_enough() -> None:
     assert (large["storageClassName"], "selector" in large) == ("fast", False)
 
 
-def test_sh_is_used(filling: Filling) -> None:
-    """The volume is writable by the application after the handover."""
+def test_the_application_may_write(filling: Filling) -> None:
+    """A pod of the application's namespace mounts the volume that changed hands and writes into it."""
     filling.hydrate()
-    from tests.contract.given import pod, run_pod
-
     run_pod(filling.cluster, pod(filling.namespace, "writer", claims={DATA: filling.name}))
     assert sh(filling.cluster, filling.namespace, "writer", f"echo x > {DATA}/new && cat {DATA}/new") == "x\n"

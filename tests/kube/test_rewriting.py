@@ -122,18 +122,10 @@ def test_what_is_no_manifest_is_refused(bad: bytes) -> None:
         rewrite(bad, MOVED)
 
 
+FIELDS = ["namespace", "namespaces", "namespaceSelector", "matchLabels", "storageClassName", "a", "data"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda children: (
-        st.lists(children, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(
-                ["namespace", "namespaces", "namespaceSelector", "matchLabels", "storageClassName", "a", "data"]
-            ),
-            children,
-            max_size=4,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
     max_leaves=30,
 )
 
