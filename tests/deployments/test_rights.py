@@ -92,7 +92,7 @@ def refloat(kubeconfig: str, vault: str, *words: str) -> subprocess.CompletedPro
         env={
             **os.environ,
             "REFLOAT_PASSWORD": "of the test",
-            "REFLOAT_MOVER_IMAGE": given("REFLOAT_MOVER_IMAGE", "image"),
+            "REFLOAT_MOVER_IMAGE": image,
         },
         capture_output=True,
         text=True,
