@@ -154,8 +154,8 @@ def check_store(cluster: Cluster, policy: ProtectionPolicy) -> str:
         found = store.capabilities()
         if found.is_local and not cluster.is_practice_range:
             raise ConfigError(
-                f"{policy.vault.url} is a folder of this machine: movers in the cluster cannot reach it",
-                guidance="Give an object store, for example --vault s3://bucket/prefix.",
+                f"{policy.vault.url} is reached from this machine only: movers in the cluster cannot write to it",
+                guidance="Give an object store at an address that pods reach too: --vault s3://bucket/prefix, AWS_ENDPOINT_URL.",
             )
         if not found.conditional_create:
             raise Unsupported(f"{policy.vault.url} ignores conditional writes: two runs could overwrite each other")
