@@ -155,7 +155,7 @@ def check_store(cluster: Cluster, policy: ProtectionPolicy) -> str:
         if found.is_local and not cluster.is_practice_range:
             raise ConfigError(
                 f"{policy.vault.url} is reached from this machine only: movers in the cluster cannot write to it",
-                guidance="Give an object store at an address that pods reach too: --vault s3://bucket/prefix, AWS_ENDPOINT_URL.",
+                guidance="Give --vault s3://bucket/prefix, and an AWS_ENDPOINT_URL that pods reach too.",
             )
         if not found.conditional_create:
             raise Unsupported(f"{policy.vault.url} ignores conditional writes: two runs could overwrite each other")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from refloat.conformance.object_store import CHECKS, Check, Open
+from refloat.conformance.object_store import CHECKS, Check, Open, raises
+from refloat.errors import AccessDenied, NotFound
+from refloat.ports.object_store import ObjectStore
 from refloat.registry import open_object_store
 
 REAL = "REFLOAT_TEST_S3"
@@ -59,3 +61,40 @@ def open_fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 def test_a_store_keeps_the_contract(check: Check, open_fresh: Open) -> None:
     """One check of the conformance suite."""
     check(open_fresh)
+
+
+CALLS: dict[str, Callable[[ObjectStore], object]] = {
+    "capabilities": lambda store: store.capabilities(),
+    "put": lambda store: store.put("a", b""),
+    "create": lambda store: store.put("a", b"", if_absent=True),
+    "get": lambda store: store.get("a"),
+    "stat": lambda store: store.stat("a"),
+    "list": lambda store: list(store.list()),
+    "delete": lambda store: store.delete("a"),
+}
+
+
+@pytest.fixture
+def real_url() -> str:
+    """A bucket on a real S3 server."""
+    url = os.environ.get(REAL, "")
+    if not url:
+        pytest.skip(f"NOT RUN: {REAL} names no real S3 bucket")
+    return url
+
+
+@pytest.mark.lane("s3")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_real_store_refuses_by_name(real_url: str, name: str) -> None:
+    """A wrong secret, a key that nobody has, a bucket that is not there."""
+    wrong = {"AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
+    stranger = {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), **wrong}
+    nowhere = f"s3://refloat-{secrets.token_hex(8)}/none"
+    for url, words, kind in (
+        (real_url, wrong, AccessDenied),
+        (real_url, stranger, AccessDenied),
+        (nowhere, {}, NotFound),
+    ):
+        store = open_object_store(url, {**os.environ, **words})
+        raises(kind, lambda store=store: CALLS[name](store), f"{name} of {url}")  # type: ignore[misc]
+        store.close()
