@@ -71,8 +71,8 @@ def decode_header(header: bytes) -> list[PackedBlob]:
     return blobs
 
 
-def read_header(pack: bytes | memoryview, sealer: Sealer) -> list[PackedBlob]:
-    """The blobs a whole pack holds, by its own header.
+def read_header(pack: bytes | memoryview, sealer: Sealer, *, skipped: int = 0) -> list[PackedBlob]:
+    """The blobs a pack holds, by its own header. ``skipped``: bytes at the pack's start that were not read.
 
     Raises:
         IntegrityError: The pack is cut off, or its header is not what was sealed or does not fit the blobs.
@@ -80,12 +80,12 @@ def read_header(pack: bytes | memoryview, sealer: Sealer) -> list[PackedBlob]:
     size = len(pack) - _LENGTH.size
     (sealed_bytes,) = _LENGTH.unpack_from(pack, size) if size >= 0 else (0,)
     if not OVERHEAD < sealed_bytes <= min(size, HEADER_LIMIT_BYTES):
-        raise IntegrityError("a pack is cut off: it has no header")
+        raise IntegrityError("a pack is damaged or cut off: it has no header")
     try:
         blobs = decode_header(sealer.open(memoryview(pack)[size - sealed_bytes : size]))
     except BadSeal as wrong:
         raise IntegrityError(f"a pack's header is damaged: {wrong}") from wrong
-    if sum(blob.sealed_bytes for blob in blobs) != size - sealed_bytes:
+    if sum(blob.sealed_bytes for blob in blobs) != skipped + size - sealed_bytes:
         raise IntegrityError("a pack's header does not fit its blobs")
     return blobs
 

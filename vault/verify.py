@@ -2,7 +2,7 @@
 
 Always: the snapshot record and the descriptor say what was sealed, every tree is reachable, every blob is in the index,
 every pack is there in its full size, every file is as long as its blobs together, every manifest reads. Then a sample
-of the data blobs, or all of them, is read, decrypted and hashed.
+of the data blobs, or all of them and every pack's header, is read, decrypted and hashed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vault.catalogue import manifests
 from vault.disk import shown
 from vault.files import FileKind, key_of, stored
 from vault.nodes import DIR, FILE, Node, walk
+from vault.packs import read_header
 from vault.reading import BlobReader, Range, in_parallel
 from vault.repository import REQUESTS, OpenVault
 from vault.snapshots import decode_record
@@ -64,6 +65,8 @@ def verify(vault: OpenVault, sealed: CataloguedPoint, *, level: Literal["sample"
         _verify_descriptor(work.reader, sealed)
         manifests(vault, sealed)
         work.packs()
+        if level == "full":
+            work.headers()
         work.data(all_of_it=level == "full")
     except IntegrityError as wrong:
         raise IntegrityError(f"recovery point {sealed.point.id} is damaged: {wrong}", **wrong.context) from wrong
@@ -155,6 +158,20 @@ class _Verification:
         if missing:
             name = min(missing).hex()
             raise IntegrityError(f"{len(missing)} packs are gone, one is {key_of(FileKind.PACK, name)}", pack=name)
+
+    def headers(self) -> None:
+        """Every pack tells what is in it: from that a lost index can be made again."""
+        with ThreadPoolExecutor(REQUESTS, thread_name_prefix="verify") as pool:
+            for _ in pool.map(self._header, sorted(self._packs)):
+                pass
+
+    def _header(self, pack: bytes) -> None:
+        start, files = self._index.blobs_end(pack), self._vault.files
+        tail = files.read_part(pack, start, self._index.pack_bytes(pack) - start)
+        try:
+            read_header(tail, files.codec.sealer, skipped=start)
+        except IntegrityError as wrong:
+            raise IntegrityError(f"{key_of(FileKind.PACK, pack.hex())}: {wrong}", pack=pack.hex()) from wrong
 
     def data(self, *, all_of_it: bool) -> None:
         """Read data blobs."""

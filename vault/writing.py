@@ -36,8 +36,8 @@ class BlobWriter:
     share one pack.
     """
 
-    def __init__(self, files: SealedFiles, index: Index) -> None:
-        self._files, self._index = files, index
+    def __init__(self, files: SealedFiles, index: Index, *, index_blobs: int = INDEX_BLOBS) -> None:
+        self._files, self._index, self._index_blobs = files, index, index_blobs
         self._claimed: set[tuple[BlobKind, bytes]] = set()
         self._guard = threading.Lock()
         self._tree_guard = threading.Lock()
@@ -131,7 +131,7 @@ class BlobWriter:
                 self._index.add(pack.id, pack.blobs)
                 self._claimed.difference_update((blob.kind, blob.id) for blob in pack.blobs)
                 self._unindexed.append((pack.id, pack.blobs))
-                if self._index_due.is_over or sum(len(blobs) for _, blobs in self._unindexed) >= INDEX_BLOBS:
+                if self._index_due.is_over or sum(len(blobs) for _, blobs in self._unindexed) >= self._index_blobs:
                     self._write_index()
         finally:
             self._slots.release()
