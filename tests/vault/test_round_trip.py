@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,17 +44,19 @@ def out(tmp_path: Path) -> Path:
 
 
 class Acting(Tally):
-    """A tally that does something once, at the first count of bytes or files."""
+    """A tally that does something once, at the first count of bytes; all other work waits for that."""
 
     def __init__(self, action: Callable[[Tally], None]) -> None:
         super().__init__()
-        self._action, self.acted = action, 0
+        self._action, self.acted, self._turn = action, 0, threading.Lock()
 
     def add(self, *, data_bytes: int = 0, files: int = 0) -> None:
         super().add(data_bytes=data_bytes, files=files)
-        if data_bytes and not self.acted:
-            self.acted += 1
-            self._action(self)
+        if data_bytes:
+            with self._turn:
+                if not self.acted:
+                    self.acted += 1
+                    self._action(self)
 
 
 def test_everything_comes_back(vault: OpenVault, source: Path, out: Path) -> None:
