@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import sha256
 from types import TracebackType
@@ -22,6 +23,9 @@ from vault.tally import Tally
 
 BATCH_BYTES = 64 << 20
 BATCH_PIECES = 4096
+SMALL_BYTES = 64 << 10
+"""Requests whose blobs are smaller on average are written out by one thread."""
+AHEAD = 4
 THREADS = 8
 """Requests in flight; over a network the waiting, not the work, is what takes time."""
 
@@ -89,8 +93,26 @@ class Filling:
         Raises:
             RefloatError: The first failure, once nothing runs any more.
         """
-        in_parallel(self._fill, self._reader.ranges(self._places), self._pool)
+        ranges = self._reader.ranges(self._places)
+        small = [each for each in ranges if each.length < SMALL_BYTES * len(each.blobs)]
+        large = [each for each in ranges if each.length >= SMALL_BYTES * len(each.blobs)]
+        in_parallel(self._fill, large, self._pool, meanwhile=lambda: self._fill_small(small))
         self._forget()
+
+    def _fill_small(self, ranges: list[Range]) -> None:
+        """One thread writes small files, for several only get into each other's way; others fetch ahead of it."""
+        ahead: deque[tuple[Range, Future[bytes]]] = deque()
+        try:
+            for number in range(len(ranges) + AHEAD):
+                if number < len(ranges):
+                    ahead.append((ranges[number], self._pool.submit(self._reader.fetch, ranges[number])))
+                if number >= AHEAD or number >= len(ranges):
+                    if not ahead:
+                        break
+                    wanted, fetched = ahead.popleft()
+                    self._put(self._reader.open_range(wanted, fetched.result()))
+        finally:
+            wait([fetched for _, fetched in ahead])
 
     def _forget(self) -> None:
         self._wanted: defaultdict[bytes, list[tuple[_File, int]]] = defaultdict(list)
@@ -117,8 +139,11 @@ class Filling:
         return sha256(os.pread(file.file, blob.size_bytes, offset)).digest() == blob.id
 
     def _fill(self, wanted: Range) -> None:
-        """Write what one request brings to everywhere it belongs."""
-        for blob, plain in self._reader.read_range(wanted):
+        self._put(self._reader.read_range(wanted))
+
+    def _put(self, blobs: Iterator[tuple[PackedBlob, bytes]]) -> None:
+        """Write blobs to everywhere they belong."""
+        for blob, plain in blobs:
             for file, offset in self._wanted[blob.id]:
                 with translated(f"{shown(file.path)} cannot be written"):
                     self._write(file, offset, plain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from refloat.errors import IntegrityError
@@ -106,16 +106,32 @@ class BlobReader:
             found.append(Range(pack, run[0].offset, end - run[0].offset, tuple(run)))
         return found
 
-    def read_range(self, wanted: Range) -> Iterator[tuple[PackedBlob, bytes]]:
+    def fetch(self, wanted: Range) -> bytes:
+        """The sealed bytes of one request.
+
+        Raises:
+            IntegrityError: The pack is gone or cut off.
+        """
+        return self._files.read_part(wanted.pack, wanted.start, wanted.length)
+
+    def open_range(self, wanted: Range, fetched: bytes) -> Iterator[tuple[PackedBlob, bytes]]:
         """The blobs of one request with their plaintexts.
 
         Raises:
-            IntegrityError: One is gone or damaged.
+            IntegrityError: One is damaged.
         """
-        sealed = memoryview(self._files.read_part(wanted.pack, wanted.start, wanted.length))
+        sealed = memoryview(fetched)
         for blob in wanted.blobs:
             start = blob.offset - wanted.start
             yield blob, self.open(wanted.pack, blob, sealed[start : start + blob.sealed_bytes])
+
+    def read_range(self, wanted: Range) -> Iterator[tuple[PackedBlob, bytes]]:
+        """Fetch and open.
+
+        Raises:
+            IntegrityError: A blob is gone or damaged.
+        """
+        return self.open_range(wanted, self.fetch(wanted))
 
     def _through_windows(self, pack: bytes, blob: PackedBlob) -> bytes:
         """A small blob's sealed bytes, out of windows that hold its neighbours too."""
@@ -141,14 +157,21 @@ class BlobReader:
         return read
 
 
-def in_parallel(work: Callable[[Range], None], ranges: list[Range], pool: ThreadPoolExecutor) -> None:
-    """Do the work for every range on the pool; the first failure is raised once nothing runs any more."""
-    futures: list[Future[None]] = [pool.submit(work, each) for each in ranges]
-    failure: BaseException | None = None
-    for future in futures:
-        if failure is not None:
+def in_parallel(
+    work: Callable[[Range], None],
+    ranges: list[Range],
+    pool: ThreadPoolExecutor,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Do the work for every range on the pool, and something else here; the first failure is raised once nothing runs
+    any more.
+    """
+    futures = [pool.submit(work, each) for each in ranges]
+    try:
+        meanwhile()
+        for future in futures:
+            future.result()
+    finally:
+        for future in futures:
             future.cancel()
-        if not future.cancelled() and (error := future.exception()) is not None:
-            failure = failure or error
-    if failure is not None:
-        raise failure
+        wait(futures)
