@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from refloat.errors import RefloatError
 from vault.mover import serve
 
 
@@ -22,7 +23,11 @@ def main() -> int:
     parser.add_argument("--result", type=Path, default=Path("/dev/termination-log"), help="where the result goes")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    return serve(given.spec, given.path, given.result, os.environ)
+    try:
+        return serve(given.spec, given.path, given.result, os.environ)
+    except RefloatError as error:  # the result could not be left
+        sys.stderr.write(f"{error.code}: {error.message}\n")
+        return error.exit_code
 
 
 if __name__ == "__main__":

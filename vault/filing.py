@@ -9,7 +9,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +22,8 @@ from vault.tally import Tally
 from vault.writing import BlobWriter
 
 CHANGED = "changed while it was read"
+MOST_CORES = 16
+"""Each worker fills a pack of its own, about 20 MiB of memory."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,15 @@ def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
     )  # fmt: skip
 
 
+def cores() -> int:
+    """Processor cores this process may use: what its affinity and its cgroup's quota allow, within ``MOST_CORES``."""
+    allowed = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):  # no cgroup v2, or no quota: "max"
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, -(-int(quota) // int(period)))
+    return max(1, min(allowed, MOST_CORES))
+
+
 Finish = Callable[[Reading], None]
 
 
@@ -59,7 +72,7 @@ class ChunkedFiles:
 
     def __init__(self, writer: BlobWriter, tally: Tally) -> None:
         self._writer, self._tally = writer, tally
-        workers = os.cpu_count() or 1
+        workers = cores()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="chunks")
         self._room = threading.BoundedSemaphore(2 * workers)
         self._guard = threading.Lock()

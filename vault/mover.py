@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import sys
@@ -24,6 +25,7 @@ from vault.repository import OpenVault, open_vault
 from vault.tally import Tally
 
 EVERY = timedelta(seconds=1)
+_TREE = re.compile(r"[0-9a-f]{64}")
 
 
 def read_spec(text: str) -> MoverSpec:
@@ -39,10 +41,14 @@ def read_spec(text: str) -> MoverSpec:
         except (OSError, ValueError) as error:
             raise ConfigError(f"the mover's spec {text} cannot be read: {error}") from error
     try:
-        return MoverSpec.model_validate_json(text)
+        spec = MoverSpec.model_validate_json(text)
     except ValidationError as wrong:
         where = ", ".join(".".join(map(str, each["loc"])) or "the text" for each in wrong.errors())
         raise InvalidDocument(f"the mover's spec does not say what it must: {where}") from wrong
+    for tree in (spec.tree, spec.parent):
+        if tree is not None and not _TREE.fullmatch(tree):
+            raise InvalidDocument(f"the mover's spec names a tree {tree[:80]!r}, which is no id")
+    return spec
 
 
 def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tally) -> MoverResult:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -122,7 +122,7 @@ def open_vault(store: ObjectStore, password: str) -> OpenVault:
     return OpenVault(store, key, _read_config(store, key, sealed))
 
 
-def _explain_missing(store: ObjectStore, missing: NotFound) -> None:
+def _explain_missing(store: ObjectStore, missing: NotFound) -> NoReturn:
     foreign = _first(store, but=(OURS, f"{FileKind.KEY.value}/"))
     if foreign is not None:
         raise NotAVault(f"{store.url} has no configuration of a vault, but holds {foreign}") from missing

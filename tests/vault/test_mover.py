@@ -122,6 +122,8 @@ def test_a_mover_needs_neither_prefect_nor_a_cluster_client() -> None:
         ({"vault_url": "file:///nowhere/at/all"}, PASSWORD, VaultMissing),
         ({"vault_url": "gopher://hole"}, PASSWORD, UnknownProvider),
         ({"action": "extract"}, PASSWORD, InvalidDocument),
+        ({"action": "extract", "tree": "ab:cd"}, PASSWORD, InvalidDocument),
+        ({"parent": "../x"}, PASSWORD, InvalidDocument),
         ({"action": "extract", "tree": "ab" * 32}, PASSWORD, IntegrityError),
     ],
 )  # fmt: skip
@@ -158,6 +160,19 @@ def test_a_path_that_is_not_there(vault: OpenVault, place: Path, tmp_path: Path)
     """A claim that was not mounted must not become an empty copy."""
     with pytest.raises(ConfigError, match="nowhere"):
         Mover(_spec(place), tmp_path / "nowhere").end().raise_if_failed()
+
+
+def test_a_result_that_cannot_be_left_is_told(vault: OpenVault, place: Path, tmp_path: Path) -> None:
+    """On the error output, with an exit code; nobody could read it elsewhere."""
+    (tmp_path / "folder").mkdir()
+    words = ["--spec", _spec(place).model_dump_json(), "--path", tmp_path / "folder", "--result", tmp_path]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "REFLOAT_PASSWORD": PASSWORD}
+    done = subprocess.run(
+        [sys.executable, "-m", "vault", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ConfigError.exit_code
+    assert "result cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_the_right_to_give_owners_it_fails(vault: OpenVault, place: Path, source: Path, tmp_path: Path) -> None:
