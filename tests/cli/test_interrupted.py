@@ -1,0 +1,83 @@
+"""Ctrl-C and SIGTERM in the middle of a run: what was held is let go, what was made is removed, exit code 130."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from kube.cluster import Cluster
+from practice.access import Fault
+from practice.range import PracticeRange
+from refloat.clock import Deadline
+from tests.cli import small
+from tests.cli.command import Program
+from tests.e2e.leftovers import leftovers
+
+WITHIN = timedelta(seconds=40)
+NAMESPACE = "cli-held"
+CUT_SECONDS = 4.0
+DOCUMENTS = """\
+apiVersion: refloat/v1
+kind: Application
+name: held
+members: [{{namespace: {namespace}, selector: app=db}}]
+hooks:
+  - selector: app=db
+    pre: {{command: [touch, /data/held]}}
+    post: {{command: [sh, -c, "touch /data/releasing; sleep 2; rm /data/held /data/releasing"]}}
+---
+apiVersion: refloat/v1
+kind: ProtectionPolicy
+name: held
+vault: {{url: "file://{folder}/vault", password: {{file: "{password}"}}}}
+"""
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so."""
+    deadline = Deadline.after(WITHIN)
+    while not condition():
+        assert not deadline.is_over, f"not within {WITHIN}: {what}"
+        threading.Event().wait(0.02)
+
+
+def test_a_hold_is_released_whoever_presses_what(
+    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+) -> None:
+    """A signal while the cut is awaited; more of them while the post-hook runs do not keep it from its end."""
+    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
+    small.create(cluster, NAMESPACE)
+
+    def there(name: str) -> bool:
+        return cluster.exec(NAMESPACE, "db-0", "db", ["test", "-f", f"/data/{name}"], timeout=WITHIN).exit_code == 0
+
+    document = tmp_path / "held.yaml"
+    document.write_text(DOCUMENTS.format(namespace=NAMESPACE, folder=tmp_path, password=password_file))
+    cut = practice.access.inject(
+        Fault("delay", f"/namespaces/{NAMESPACE}/volumesnapshots", "POST", delay_seconds=CUT_SECONDS)
+    )
+    process = program.start("protect", "-f", document, "--kubeconfig", practice.kubeconfig)
+    try:
+        until(lambda: cut.fired == 1, "the cut was asked for")
+        assert there("held")
+        os.kill(process.pid, signal.SIGINT)
+        until(lambda: there("releasing"), "the post-hook ran")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid, number)
+        stdout, stderr = process.communicate(timeout=WITHIN.total_seconds())
+    finally:
+        process.kill()
+    assert process.returncode == 130, stdout + stderr
+    assert "error INTERRUPTED: interrupted; nothing was sealed" in stderr
+    assert "Traceback" not in stderr
+    assert not there("held")
+    assert leftovers(cluster) == []
+    flags = ("--vault", f"file://{tmp_path}/vault", "--password-file", password_file)
+    assert program("points", *flags, "-o", "json").done().json == []
+    practice.access.heal()
+    program("protect", "-f", document, "--kubeconfig", practice.kubeconfig).done()
+    assert not there("held")
