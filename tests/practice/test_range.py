@@ -56,11 +56,12 @@ def test_what_is_there_at_the_start(cluster: Cluster) -> None:
 
 
 def test_starting_takes_less_than_a_second(tmp_path: Path) -> None:
-    """And so does stopping."""
+    """From nothing to the first answer."""
     began = monotonic_seconds()
     with PracticeRange(tmp_path / "range") as practice:
         Cluster.open(kubeconfig=str(practice.kubeconfig)).get("Namespace", "default")
-    assert monotonic_seconds() - began < 2
+        took = monotonic_seconds() - began
+    assert took < 1
 
 
 def test_nothing_is_left_running(tmp_path: Path) -> None:
