@@ -41,6 +41,7 @@ class Application:
     plan: RecoveryPlan
     manifests: Mapping[str, bytes] = field(repr=False)
     run: str
+    patience: timedelta
 
     def wanted(self, step: ObjectStep) -> Object:
         """The object of a step as it is created: marked, and a schedule suspended until the workloads are ready."""
@@ -59,7 +60,7 @@ class Application:
             ObjectExists: Another one has the name; it is left alone.
             ClusterError: The server refused it, for good or for longer than patience lasts; named.
         """
-        obj, deadline, wait = self.wanted(step), Deadline.after(PATIENCE), FIRST_PAUSE
+        obj, deadline, wait = self.wanted(step), Deadline.after(self.patience), FIRST_PAUSE
         while True:
             try:
                 self.cluster.create(obj)
@@ -128,7 +129,7 @@ def create_namespaces(cluster: Cluster, plan: RecoveryPlan, manifests: Mapping[s
         ClusterError: The server refused one; named.
     """
     steps = [step for step in plan.objects if step.level == NAMESPACES and step.action == "create"]
-    Application(cluster, plan, manifests, run).level(steps, lambda _: None)
+    Application(cluster, plan, manifests, run, PATIENCE).level(steps, lambda _: None)
 
 
 def apply_plan(
@@ -138,6 +139,7 @@ def apply_plan(
     *,
     run: str,
     on_done: Callable[[str], None],
+    patience: timedelta = PATIENCE,
 ) -> int:
     """Create everything the plan creates but claims and namespaces, level by level; returns how many were created.
 
@@ -147,12 +149,13 @@ def apply_plan(
         manifests: The point's manifests by path inside its tree.
         run: The run's id, noted on what is created.
         on_done: Told one line about each object.
+        patience: How long one creation is tried again while its refusal is of a passing kind.
 
     Raises:
         ObjectExists: Something appeared that the plan did not show; it was left alone.
         ClusterError: The server refused an object; the message names it and the reason.
     """
-    work = Application(cluster, plan, manifests, run)
+    work = Application(cluster, plan, manifests, run, patience)
     steps = sorted((s for s in plan.objects if s.action == "create" and s.level > NAMESPACES), key=lambda s: s.level)
     created = 0
     for _, level in groupby(steps, key=lambda step: step.level):

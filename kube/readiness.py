@@ -11,13 +11,14 @@ from typing import Any
 from kube.cluster import Cluster
 from kube.diagnosis import why_not_ready
 from kube.levels import READY_KINDS
-from refloat.clock import Deadline, monotonic_seconds
+from refloat.clock import Deadline, monotonic_seconds, pause
 from refloat.errors import NotReady, ProbeFailed, RefloatError
 from refloat.plan import RecoveryPlan
 from refloat.recovery_point import ObjectRef
 
 Object = Mapping[str, Any]
 SIDE_BY_SIDE = 16
+STEADY = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,23 @@ def targets_of(plan: RecoveryPlan) -> list[ObjectRef]:
 
 
 def wait_ready(
-    cluster: Cluster, targets: Sequence[ObjectRef], *, timeout: timedelta, on_progress: Callable[[str], None]
+    cluster: Cluster,
+    targets: Sequence[ObjectRef],
+    *,
+    timeout: timedelta,
+    on_progress: Callable[[str], None],
+    steady: timedelta = STEADY,
 ) -> list[str]:
-    """Wait until all are ready; returns one line of evidence for each.
+    """Wait until all are ready, and still are a moment later; returns one line of evidence for each.
 
     Nothing is given up before ``timeout`` unless it cannot become ready any more (a Job that failed, a pod that ended).
+
+    Args:
+        cluster: Where they are.
+        targets: What must become ready.
+        timeout: For all of them together.
+        on_progress: Told each line of evidence as it becomes true.
+        steady: How long a workload must stay ready: a container that starts and ends is ready in between.
 
     Raises:
         ProbeFailed: Something is not ready in time; the message names each, and the reason found on it and its pods.
@@ -47,9 +60,9 @@ def wait_ready(
     deadline, started = Deadline.after(timeout), monotonic_seconds()
 
     def wait(target: ObjectRef) -> tuple[bool, str]:
-        state = await_one(cluster, target, deadline)
+        state, since = await_one(cluster, target, deadline, steady)
         if state.is_ready:
-            line = f"{target} {state.text} after {monotonic_seconds() - started:.1f} s"
+            line = f"{target} {state.text} after {since - started:.1f} s"
             on_progress(line)
             return True, line
         return False, f"{target}: {state.text}{why(cluster, target)}"
@@ -63,8 +76,8 @@ def wait_ready(
     return [line for _, line in outcomes]
 
 
-def await_one(cluster: Cluster, target: ObjectRef, deadline: Deadline) -> State:
-    """The last state of a workload: ready, hopeless, or what it was when the time was over."""
+def await_one(cluster: Cluster, target: ObjectRef, deadline: Deadline, steady: timedelta) -> tuple[State, float]:
+    """(state, since when on the monotonic clock): steadily ready, hopeless, or as it was when the time was over."""
     last = State(is_ready=False, text="was not looked at")
 
     def is_settled(obj: Object | None) -> bool:
@@ -72,13 +85,18 @@ def await_one(cluster: Cluster, target: ObjectRef, deadline: Deadline) -> State:
         last = state_of(target.kind, obj)
         return last.is_ready or last.is_hopeless
 
-    try:
-        cluster.wait(
-            target.kind, target.name, target.namespace, is_settled, timeout=deadline.remaining, what=str(target)
-        )
-    except NotReady:
-        return last
-    return last
+    place = (target.kind, target.name, target.namespace)
+    while True:
+        try:
+            cluster.wait(*place, is_settled, timeout=deadline.remaining, what=str(target))
+        except NotReady:
+            return last, monotonic_seconds()
+        since = monotonic_seconds()
+        if last.is_ready:
+            pause(steady)
+            is_settled(cluster.find(*place))
+        if last.is_ready or last.is_hopeless or deadline.is_over:
+            return last, since
 
 
 def why(cluster: Cluster, target: ObjectRef) -> str:
