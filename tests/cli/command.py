@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,3 +87,25 @@ class Program:
             [str(PROGRAM), *map(str, words)], env={**self.environment, **environment}, text=True,
             start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+
+
+def on_terminal(program: Program, *words: object, answer: str) -> tuple[int, str]:
+    """Run a command on a terminal of its own, type ``answer`` when it asks; its exit code and all it showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [str(PROGRAM), *map(str, words)], env={**program.environment, "TERM": "xterm", "COLUMNS": "160"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown, asked = b"", False
+    try:
+        with suppress(OSError):  # the terminal closes when the command ends
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+                if not asked and b"[y/N]" in shown:
+                    os.write(ours, answer.encode() + b"\n")
+                    asked = True
+        return process.wait(LIMIT_SECONDS), shown.decode(errors="replace")
+    finally:
+        process.kill()
+        os.close(ours)

@@ -15,11 +15,11 @@ from refloat.application import RUN_LABEL
 from refloat.clock import monotonic_seconds
 from refloat.duration import parse_duration
 from tests.cli import small
-from tests.cli.command import Outcome, Program
+from tests.cli.command import Outcome, Program, on_terminal
 from tests.cli.conftest import PASSWORD
 from tests.e2e.leftovers import HOME, leftovers
 
-COPY, ELSEWHERE = "cli-copy", "cli-elsewhere"
+COPY, ELSEWHERE, ASKED = "cli-copy", "cli-elsewhere", "cli-asked"
 OVERHEAD_SECONDS = 3.0
 DEAD_RUN = "deadbeefdeadbeef"
 
@@ -65,7 +65,7 @@ def line(
     vault = f"file://{tmp_path_factory.mktemp('line')}/vault"
     flags = ("--vault", vault, "--password-file", str(password_file))
     yield Line(program, range_cluster, cluster_flags, flags, application, [])
-    for name in (COPY, ELSEWHERE):
+    for name in (COPY, ELSEWHERE, ASKED):
         range_cluster.delete("Namespace", name)
 
 
@@ -158,6 +158,21 @@ def test_recover_brings_it_back(second: Outcome, line: Line) -> None:
     assert line("recover", *elsewhere).done().json["source"]["point"]["id"] == oldest
     assert small.orders(line.cluster, ELSEWHERE) == 500
     assert leftovers(line.cluster) == []
+
+
+def test_on_a_terminal_somebody_is_asked(second: Outcome, line: Line) -> None:
+    """No is no; yes does what was shown, with bars that carry bytes and files."""
+    assert second
+    words = ("recover", "db", "--to-namespace", ASKED, *line.flags)
+    exit_code, shown = on_terminal(line.program, *words, answer="n")
+    assert (exit_code, "the answer was no" in shown) == (65, True), shown
+    assert line.cluster.find("Namespace", ASKED) is None
+    exit_code, shown = on_terminal(line.program, *words, answer="y")
+    assert exit_code == 0, shown
+    assert f"{ASKED}/{small.CLAIM}" in shown
+    assert "2 files" in shown
+    assert "recovered db on" in shown
+    assert small.orders(line.cluster, ASKED) == 500
 
 
 def test_a_run_costs_little_beside_its_work(line: Line) -> None:
