@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from kube.cluster import Cluster
+from kube.discarding import wait_gone
 from kube.home import HOME, ensure_home, labels_in_run, name_in_run
 from kube.marks import RECOVERY, labels_of
 from kube.membership import CLAIM
-from kube.snapshot_objects import API, CLASS, CONTENT, SNAPSHOT, class_of, error_in, wait_gone
+from kube.snapshot_objects import API, CLASS, CONTENT, SNAPSHOT, class_of, error_in
 from refloat.errors import Conflict, NotReady, ObjectExists, ObjectMissing, SnapshotFailed, Unsupported
 from refloat.inventory import Volume
 from refloat.ports.volume_snapshotter import Exposure, VolumeSnapshot

@@ -1,4 +1,4 @@
-"""Snapshot objects: the CSI snapshot API's kinds, what they say about a cut, and taking them apart with their data.
+"""Snapshot objects: the CSI snapshot API's kinds, what they say about a cut, and who belongs to whom.
 
 Shapes as external-snapshotter v8 writes them: a VolumeSnapshot's content is ``snapcontent-<uid>``, a group's
 ``groupsnapcontent-<uid>``. A group's content names every member's handle and instant (nanoseconds) as soon as it is
@@ -8,7 +8,6 @@ cut; the members' own VolumeSnapshots follow seconds later, one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,10 +15,8 @@ from typing import Any
 from kube.cluster import Cluster
 from kube.quantity import to_bytes
 from refloat.application import LABEL_PREFIX
-from refloat.clock import Deadline
-from refloat.errors import NotReady, ObjectMissing, Unsupported
+from refloat.errors import Unsupported
 from refloat.ports.volume_snapshotter import VolumeSnapshot
-from refloat.recovery_point import ObjectRef
 
 API, GROUP_API = "snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"
 SNAPSHOT, CONTENT, CLASS = (
@@ -37,11 +34,6 @@ BEING_CREATED = (
     "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-being-created",
 )
 """Annotation of a content while its driver owes an answer: an error beside it is not the last word."""
-BEING_DELETED = {
-    CONTENT: "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted",
-    GROUP_CONTENT: "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-being-deleted",
-}
-"""Annotation without which a driver's sidecar does not delete a content's data."""
 PASSING = ("the object has been modified", "not found in the cache")
 """The snapshot controller reports its own write conflicts and stale caches as errors, and tries again."""
 Object = dict[str, Any]
@@ -187,88 +179,3 @@ def members_of(cluster: Cluster, group: Mapping[str, Any]) -> list[Object]:
         for each in cluster.list(SNAPSHOT, group["metadata"]["namespace"])
         if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences") or [])
     ]
-
-
-# ---- taking apart
-
-
-def reference_to(obj: Mapping[str, Any], kind: str) -> ObjectRef:
-    """The name of an object."""
-    return ObjectRef(kind=kind, namespace=obj["metadata"].get("namespace", ""), name=obj["metadata"]["name"])
-
-
-def own_data(cluster: Cluster, kind: str, content: Mapping[str, Any]) -> None:
-    """Let the cut go with its content. A content that only points to a cut of another's is left as it is."""
-    source = content["spec"]["source"]
-    if content["spec"]["deletionPolicy"] == "Delete" or not (source.get("volumeHandle") or source.get("volumeHandles")):
-        return
-    with suppress(ObjectMissing):
-        cluster.patch(kind, content["metadata"]["name"], None, {"spec": {"deletionPolicy": "Delete"}})
-
-
-def ask_discard(cluster: Cluster, snapshot: Mapping[str, Any]) -> list[ObjectRef]:
-    """Ask for the deletion of a VolumeSnapshot with its data, whatever its class's policy; what is then to go."""
-    going = [reference_to(snapshot, SNAPSHOT)]
-    content = content_of(cluster, snapshot)
-    if content is not None:
-        own_data(cluster, CONTENT, content)
-        going.append(reference_to(content, CONTENT))
-    cluster.delete(SNAPSHOT, going[0].name, going[0].namespace, uid=snapshot["metadata"]["uid"])
-    return going
-
-
-def ask_discard_group(cluster: Cluster, group: Mapping[str, Any]) -> list[ObjectRef]:
-    """The same for a group and all its members, which do not go one by one.
-
-    A group that is deleted before the controller has bound it goes at once and leaves its content, cut included, to
-    nobody (seen with external-snapshotter 8.6: no finalizer is on it yet). So the content is deleted here as well.
-    """
-    going = [reference_to(group, GROUP)]
-    content = group_content_of(cluster, group)
-    if content is not None:
-        own_data(cluster, GROUP_CONTENT, content)
-    for member in members_of(cluster, group):
-        going.append(reference_to(member, SNAPSHOT))
-        bound = content_of(cluster, member)
-        if bound is not None:
-            own_data(cluster, CONTENT, bound)
-            going.append(reference_to(bound, CONTENT))
-    cluster.delete(GROUP, going[0].name, going[0].namespace, uid=group["metadata"]["uid"])
-    return going + (ask_discard_content(cluster, GROUP_CONTENT, content) if content is not None else [])
-
-
-def ask_discard_content(cluster: Cluster, kind: str, content: Mapping[str, Any]) -> list[ObjectRef]:
-    """Ask for the deletion of a content whose snapshot or group goes or is gone, with its data."""
-    ref = reference_to(content, kind)
-    own_data(cluster, kind, content)
-    with suppress(ObjectMissing):
-        cluster.patch(kind, ref.name, None, {"metadata": {"annotations": {BEING_DELETED[kind]: "yes"}}})
-    cluster.delete(kind, ref.name, uid=content["metadata"]["uid"])
-    return [ref]
-
-
-def wait_gone(cluster: Cluster, going: Iterable[ObjectRef], *, within: timedelta) -> None:
-    """Wait until every one is gone, together at most so long.
-
-    Raises:
-        NotReady: Some are not; the message names them and what holds them.
-    """
-    deadline, stuck = Deadline.after(within), list[str]()
-    for ref in going:
-        remaining = max(timedelta(seconds=1), deadline.remaining)
-        try:
-            cluster.wait(
-                ref.kind,
-                ref.name,
-                ref.namespace or None,
-                lambda obj: obj is None,
-                timeout=remaining,
-                what=f"{ref} gone",
-            )
-        except NotReady:
-            left = cluster.find(ref.kind, ref.name, ref.namespace or None)
-            if left is not None:
-                held = ", ".join(left["metadata"].get("finalizers") or []) or "nothing"
-                stuck.append(f"{ref} (held by {held})")
-    if stuck:
-        raise NotReady(f"deleted, and not gone within {within.total_seconds():.0f} s: {'; '.join(stuck)}")

@@ -16,6 +16,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kube.cluster import Cluster
+from kube.discarding import (
+    ask_discard,
+    ask_discard_content,
+    ask_discard_group,
+    ask_release_member,
+    reference_to,
+    wait_gone,
+)
 from kube.exposure import ask_reclaim, ask_remove_claim, ask_unbind
 from kube.handover import abandon_volume
 from kube.home import HOME, run_of_name
@@ -23,19 +31,7 @@ from kube.marks import FILLED, FOR_CLAIM, RECOVERY, annotations_of, labels_of
 from kube.membership import CLAIM
 from kube.mover_job import JOB, SECRET
 from kube.runs import LEASE, dead_runs, leave
-from kube.snapshot_objects import (
-    CONTENT,
-    GROUP,
-    GROUP_CONTENT,
-    GROUP_HANDLE,
-    GROUP_LABEL,
-    SNAPSHOT,
-    ask_discard,
-    ask_discard_content,
-    ask_discard_group,
-    reference_to,
-    wait_gone,
-)
+from kube.snapshot_objects import CONTENT, GROUP, GROUP_CONTENT, GROUP_HANDLE, GROUP_LABEL, SNAPSHOT
 from refloat.application import RUN_LABEL
 from refloat.errors import ObjectMissing, RefloatError
 from refloat.recovery_point import ObjectRef
@@ -138,6 +134,7 @@ def leftovers(cluster: Cluster) -> list[list[Leftover]]:
         labelled(cluster, CONTENT, ask_unbind_content, labels=RUN_LABEL),
         labelled(cluster, GROUP, ask_discard_group, labels=RUN_LABEL),
         [each for each in snapshots if each.ref.namespace != HOME],
+        members(cluster),
         contents(cluster),
         marked_claims(cluster),
         labelled(cluster, LEASE, ask_delete, **home),
@@ -175,6 +172,17 @@ def has_arrived(cluster: Cluster, volume: Object) -> bool:
     namespace, _, name = annotations_of(volume).get(FOR_CLAIM, "").partition("/")
     claim = cluster.find(CLAIM, name, namespace) if name else None
     return claim is not None and claim["spec"].get("volumeName") == volume["metadata"]["name"]
+
+
+def members(cluster: Cluster) -> list[Leftover]:
+    """Members of groups that are gone: the controller labels none of its own."""
+    found: list[Leftover] = []
+    for snapshot in cluster.list(SNAPSHOT) if cluster.serves(SNAPSHOT) and cluster.serves(GROUP) else ():
+        for owner in snapshot["metadata"].get("ownerReferences") or []:
+            run, namespace = run_of_name(owner["name"]), snapshot["metadata"]["namespace"]
+            if run and owner["kind"] == "VolumeGroupSnapshot" and cluster.find(GROUP, owner["name"], namespace) is None:
+                found.append(Leftover(run, reference_to(snapshot, SNAPSHOT), snapshot, ask_release_member))
+    return found
 
 
 def contents(cluster: Cluster) -> list[Leftover]:

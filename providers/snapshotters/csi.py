@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from kube import exposure as exposing
 from kube.cluster import Cluster
+from kube.discarding import ask_discard, ask_discard_content, ask_discard_group, wait_gone
 from kube.home import labels_in_run, name_in_run
 from kube.membership import CLAIM
 from kube.runs import attend
@@ -22,14 +23,10 @@ from kube.snapshot_objects import (
     GROUP_CLASS,
     GROUP_LABEL,
     SNAPSHOT,
-    ask_discard,
-    ask_discard_content,
-    ask_discard_group,
     class_of,
     group_content_of,
     state_of_snapshot,
     states_of_group,
-    wait_gone,
 )
 from refloat.application import RUN_LABEL
 from refloat.clock import Deadline, pause

@@ -137,6 +137,21 @@ def test_the_controllers_words_are_in_the_failure(
         wait_cut(snapshotter, ticket, timeout=MINUTE)
 
 
+@pytest.mark.parametrize("group", [True, False], ids=["group", "each"])
+def test_discarded_the_moment_it_is_cut(
+    snapshotter: CsiVolumeSnapshotter, cluster: Cluster, namespace: str, run: str, group: bool
+) -> None:
+    """As after a failed hook: the controller is still at work on the members, and nothing of them stays, or is stuck."""
+    volumes = volumes_in_use(cluster, namespace, "one", "two")
+    snapshotter.begin(volumes, run=run, labels=LABELS, group=group)
+    sweep(cluster, run=run, dry_run=False)
+    assert left_of(cluster, run) == []
+    assert list(cluster.list(SNAPSHOT, namespace)) == []
+    handles = {volume.handle for volume in volumes}
+    sources = [each["spec"]["source"] for kind in (CONTENT, GROUP_CONTENT) for each in cluster.list(kind)]
+    assert not [each for each in sources if handles & {each.get("volumeHandle"), *each.get("volumeHandles", ())}]
+
+
 def test_volumes_that_are_no_group(snapshotter: CsiVolumeSnapshotter, cluster: Cluster, namespace: str) -> None:
     """Two namespaces have no common instant: said in the capabilities, and refused when asked for."""
     (volume,) = volumes_in_use(cluster, namespace, "one")
