@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cli import flags, given, output
 from cli.reading import saved
+from refloat.progress import Event, listening
 from refloat.report import ProtectReport
 
 
@@ -45,10 +46,26 @@ def protect(
 
     with prefect_server() as url:
         from flows.protect import protect as flow
-    with showing(verbose=verbose):
-        left = "nothing was sealed, and what the run created was removed"
-        report = run_flow(url, lambda: flow(application=application, policy=policy, cluster=cluster), left=left)
+    sealing = Sealing()
+    with showing(verbose=verbose), listening(sealing.hear):
+        report = run_flow(
+            url, lambda: flow(application=application, policy=policy, cluster=cluster), left=lambda: sealing.said
+        )
     output.show(form, report.model_dump(mode="json"), lambda _: tell(report))
+
+
+class Sealing:
+    """Whether the point exists already, for whoever interrupts the run."""
+
+    def __init__(self) -> None:
+        self.said = "nothing was sealed, and what the run created was removed"
+
+    def hear(self, event: Event) -> None:
+        """The seal is the one step after which an interruption no longer means that there is no point."""
+        if event.step == "seal" and event.kind == "started":
+            self.said = "whether the point was sealed is not known: refloat points shows it"
+        elif event.step == "seal" and event.kind == "note":
+            self.said = f"the point was sealed before: {event.text}"
 
 
 def tell(report: ProtectReport) -> None:

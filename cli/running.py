@@ -71,7 +71,7 @@ def use(environment: Mapping[str, str]) -> None:
         refresh_global_settings_context()
 
 
-def run_flow(url: str, flow: Callable[[], R], *, left: str) -> R:
+def run_flow(url: str, flow: Callable[[], R], *, left: str | Callable[[], str]) -> R:
     """Run a flow to its end in the main thread.
 
     Without heartbeats: Prefect looks at their stop flag once a second, which every run would wait for at its end
@@ -80,7 +80,7 @@ def run_flow(url: str, flow: Callable[[], R], *, left: str) -> R:
     Args:
         url: The Prefect server's API address, for messages.
         flow: Calls the flow and returns its value.
-        left: What an interruption leaves behind, for the message.
+        left: What an interruption leaves behind, for the message; asked once it has happened.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the flow has cleaned up.
@@ -95,7 +95,7 @@ def run_flow(url: str, flow: Callable[[], R], *, left: str) -> R:
         with interruptible(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             return flow()
     except (KeyboardInterrupt, TerminationSignal) as signalled:
-        stopped = Interrupted(f"interrupted; {left}")
+        stopped = Interrupted(f"interrupted; {left if isinstance(left, str) else left()}")
         for note in getattr(signalled, "__notes__", ()):
             stopped.add_note(note)
         raise stopped from signalled
@@ -121,7 +121,7 @@ def interruptible() -> Iterator[None]:
             remark(f"{name}: still removing what this run made; please wait")
             return
         signalled.set()
-        remark(f"{name}: stopping, and removing what this run made")
+        remark(f"{name}: stopping, and removing what this run made; please wait")
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, wait
 
+from kube.hooks import signals_ignored
 from refloat.errors import RefloatError
 from refloat.target import ClusterRef
 from tasks.sweep import sweep
@@ -32,7 +33,8 @@ def cleaned(cluster: ClusterRef, run: str) -> Iterator[Moving]:
         yield moving
     except BaseException as first:
         try:
-            sweep_until_still(cluster, run, moving)
+            with signals_ignored():  # another Ctrl-C would leave behind what this one is about to remove
+                sweep_until_still(cluster, run, moving)
         except RefloatError as second:
             first.add_note(f"the sweep failed as well: {second.message}; run: refloat sweep --run {run}")
         raise

@@ -64,7 +64,7 @@ def test_a_hold_is_released_whoever_presses_what(
     try:
         until(lambda: cut.fired == 1, "the cut was asked for")
         assert there("held")
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGTERM)
         until(lambda: there("releasing"), "the post-hook ran")
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(process.pid, number)

@@ -6,6 +6,7 @@ import pytest
 
 from cli.output import binary, size, span
 from cli.progress import showing
+from cli.protect import Sealing
 from refloat.duration import parse_duration
 from refloat.progress import Event, emit
 from refloat.transfer import Progress
@@ -61,3 +62,19 @@ def test_sizes_for_people() -> None:
         "0 B", "999 B", "1.0 kB", "12.4 MB", "412 MB", "1.9 GB",
     ]  # fmt: skip
     assert [binary(count) for count in (0, 1 << 20, 2 << 30, 3 << 29)] == ["0 B", "1 MiB", "2 GiB", "1.5 GiB"]
+
+
+def test_who_interrupts_is_told_whether_a_point_exists() -> None:
+    """Before the seal, within it, after it."""
+    sealing = Sealing()
+    said = [sealing.said]
+    for event in (
+        Event("upload", "note", "x"),
+        Event("seal", "started"),
+        Event("seal", "note", "0123 crash-consistent"),
+    ):
+        sealing.hear(event)
+        said.append(sealing.said)
+    assert said[0] == said[1] == "nothing was sealed, and what the run created was removed"
+    assert "not known" in said[2]
+    assert said[3] == "the point was sealed before: 0123 crash-consistent"
