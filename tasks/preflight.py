@@ -20,6 +20,8 @@ from refloat.recovery_point import Consistency
 from refloat.target import ClusterRef
 from tasks.step import note, step, warn
 
+GROUP = "VolumeGroupSnapshot.groupsnapshot.storage.k8s.io"
+
 
 @dataclass(frozen=True)
 class Cleared:
@@ -51,9 +53,9 @@ def preflight(application: Application, inventory: Inventory, policy: Protection
         {
             "policy": lambda: check_policy(application, policy),
             "claims": lambda: check_claims(inventory),
-            "rights": lambda: check_rights(target, application, inventory),
-            "hooks": lambda: f"{len(plan_hooks(application, inventory))} to run",
             "snapshots": snapshots,
+            "rights": lambda: check_rights(target, application, inventory, group=group),
+            "hooks": lambda: f"{len(plan_hooks(application, inventory))} to run",
             "store": lambda: check_store(target, policy),
         }
     )
@@ -101,17 +103,17 @@ def check_claims(inventory: Inventory) -> str:
     return f"{len(inventory.volumes)} bound"
 
 
-def check_rights(cluster: Cluster, application: Application, inventory: Inventory) -> str:
+def check_rights(cluster: Cluster, application: Application, inventory: Inventory, *, group: bool) -> str:
     """The identity in use may do everything the run will ask for."""
-    needed = needed_rights(application, inventory)
+    needed = needed_rights(application, inventory, group=group)
     missing = missing_rights(cluster, needed)
     if missing:
         raise Forbidden("these rights are missing: " + "; ".join(str(right) for right in missing))
     return f"{len(needed)} held"
 
 
-def needed_rights(application: Application, inventory: Inventory) -> list[Right]:
-    """What protecting this inventory asks of the API server."""
+def needed_rights(application: Application, inventory: Inventory, *, group: bool) -> list[Right]:
+    """What protecting this inventory asks of the API server; ``group``: its volumes are cut as one group."""
     snapshot, content = "VolumeSnapshot.snapshot.storage.k8s.io", "VolumeSnapshotContent.snapshot.storage.k8s.io"
     rights: list[Right] = []
     if inventory.volumes:
@@ -120,8 +122,13 @@ def needed_rights(application: Application, inventory: Inventory) -> list[Right]
         for kind in ("PersistentVolumeClaim", "Secret", "Job.batch"):
             rights += [Right(verb, kind, HOME) for verb in ("create", "get", "delete")]
         rights += [Right("get", "Pod", HOME, subresource="log"), Right("list", "Pod", HOME)]
+        rights += [Right(verb, "Lease.coordination.k8s.io", HOME) for verb in ("create", "patch", "list", "delete")]
+        rights += [Right(verb, "PersistentVolume") for verb in ("get", "patch")]
         for namespace in sorted({volume.namespace for volume in inventory.volumes}):
             rights += [Right(verb, snapshot, namespace) for verb in ("create", "get", "list", "delete")]
+            if group:
+                rights += [Right(verb, GROUP, namespace) for verb in ("create", "get", "list", "delete")]
+                rights.append(Right("patch", "PersistentVolumeClaim", namespace))
     for namespace in sorted({hook.pod.namespace for hook in plan_hooks(application, inventory)}):
         rights.append(Right("create", "Pod", namespace, subresource="exec"))
     return rights

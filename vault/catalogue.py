@@ -45,7 +45,7 @@ def points(vault: OpenVault, application: str | None = None) -> list[CataloguedP
         found = [each for each in pool.map(lambda record: _read_point(vault, record), records) if each is not None]
     unique = {each.point.id: each for each in reversed(found)}  # a seal that was repeated, or a tag half changed
     chosen = (each for each in unique.values() if application is None or each.point.application == application)
-    return sorted(chosen, key=lambda each: (each.point.cut_at, each.point.sealed_at))
+    return sorted(chosen, key=lambda each: (each.point.cut_at, each.point.sealed_at, each.point.id))
 
 
 def _read_point(vault: OpenVault, record: SnapshotRecord) -> CataloguedPoint | None:

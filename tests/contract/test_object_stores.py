@@ -17,6 +17,8 @@ from refloat.ports.object_store import ObjectStore
 from refloat.registry import open_object_store
 
 REAL = "REFLOAT_TEST_S3"
+BREAKS = "REFLOAT_TEST_S3_BREAKS"
+"""Names of checks, by spaces, that the real server under test is known to break."""
 BUCKET = "contract"
 
 
@@ -58,8 +60,11 @@ def open_fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_a_store_keeps_the_contract(check: Check, open_fresh: Open) -> None:
-    """One check of the conformance suite."""
+def test_a_store_keeps_the_contract(check: Check, open_fresh: Open, request: pytest.FixtureRequest) -> None:
+    """One check of the conformance suite; what a real server is known to break is reported as not run."""
+    known = os.environ.get(BREAKS, "").split()
+    if check.__name__ in known and request.node.callspec.params["open_fresh"] == "real":
+        pytest.skip(f"NOT RUN: {BREAKS} says that this server is known to break {check.__name__}")
     check(open_fresh)
 
 

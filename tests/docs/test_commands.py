@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -43,6 +44,7 @@ def endpoint() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
+    urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()  # one memory for all servers of a process
     client = boto3.client(
         "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="documents",
         aws_secret_access_key="documents-secret",

@@ -141,7 +141,7 @@ def test_the_controllers_words_are_in_the_failure(
 def test_discarded_the_moment_it_is_cut(
     snapshotter: CsiVolumeSnapshotter, cluster: Cluster, namespace: str, run: str, group: bool
 ) -> None:
-    """As after a failed hook: the controller is still at work on the members, and nothing of them stays, or is stuck."""
+    """As after a failed hook: the controller is still making the members, and nothing of them stays or is stuck."""
     volumes = volumes_in_use(cluster, namespace, "one", "two")
     snapshotter.begin(volumes, run=run, labels=LABELS, group=group)
     sweep(cluster, run=run, dry_run=False)

@@ -32,6 +32,12 @@ def needed() -> str:
     return found
 
 
+def version() -> tuple[int, ...]:
+    """Of the restic found, as (major, minor, patch)."""
+    said = subprocess.run([needed(), "version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, said.split()[1].partition("-")[0].split(".")))
+
+
 def restic(repository: str, password: str, *words: str, cwd: Path | None = None) -> str:
     """Run stock restic on a repository; it must succeed. Its output, bytes that are no UTF-8 replaced."""
     done = subprocess.run(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_store_that_dies_at_any_write_costs_nothing_sealed(
         try:
             run = open_vault(dying, PASSWORD)
             with run.lock("run"):
-                sealed = protect(run, source, parent=tree_of(first))
+                sealed = protect(run, source, parent=tree_of(first), after=timedelta(hours=1))
         except RefloatError as error:
             assert "injected" in str(error)
             assert dying.faults

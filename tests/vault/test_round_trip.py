@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,17 @@ from hypothesis import strategies as st
 from refloat.errors import ConfigError, IntegrityError, Interrupted
 from tests.vault.given import MIB, facts, put_oddities, reopened
 from vault.archive import INLINE_BYTES, Archived, archive
+from vault.blobs import BlobKind
 from vault.chunking import CHUNK_BYTES
+from vault.disk import node_of
 from vault.extract import Extracted, extract
+from vault.files import FileKind
+from vault.filing import CHANGED, Reading, read_small
+from vault.index import encode_index
+from vault.packs import read_header
 from vault.repository import OpenVault
 from vault.tally import Tally
+from vault.writing import BlobWriter
 
 
 @pytest.fixture
@@ -201,12 +209,42 @@ def test_a_parent_that_is_gone_costs_time_only(vault: OpenVault, source: Path, o
 def test_a_parent_whose_blobs_are_gone_is_read_again(vault: OpenVault, place: Path, source: Path) -> None:
     """A tree that still lists what a prune removed must not become part of a new copy."""
     first = archive(vault, source, Tally())
+    packs = [
+        (bytes.fromhex(p.name), read_header(p.read_bytes(), vault.files.codec.sealer)) for p in place.glob("data/*/*")
+    ]
     for path in (place / "index").iterdir():
         path.unlink()
+    vault.files.write(FileKind.INDEX, encode_index([each for each in packs if each[1][0].kind is BlobKind.TREE]))
     again = reopened(place)
     done = archive(again, source, Tally(), parent=first.tree)
     assert done.tree == first.tree
     assert done.added_bytes > 3 * MIB
+
+
+class Meddling(BlobWriter):
+    """A writer under whose hands the file grows."""
+
+    def __init__(self, vault: OpenVault, path: Path) -> None:
+        super().__init__(vault.files, vault.index())
+        self._path = path
+
+    def save(self, kind: BlobKind, plain: bytes | bytearray | memoryview, blob_id: bytes | None = None) -> bytes:
+        with self._path.open("ab") as file:
+            file.write(b"more")
+        return super().save(kind, plain, blob_id)
+
+
+def test_a_small_file_that_changes_while_it_is_read_is_told(vault: OpenVault, tmp_path: Path) -> None:
+    """It was read whole, but nobody knows at which instant."""
+    path = tmp_path / "file"
+    path.write_bytes(b"row")
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        node = node_of(b"file", found, 1)
+        assert node is not None
+        reading = read_small(file.fileno(), node, found, Meddling(vault, path))
+    assert reading == Reading(CHANGED)
+    assert node.content == sha256(b"row").digest()
 
 
 @pytest.mark.parametrize("change", ["truncate", "append", "vanish"])
