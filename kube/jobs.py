@@ -19,7 +19,7 @@ from refloat.recovery_point import ObjectRef
 from refloat.transfer import MoverResult, MoverSpec, Progress, parse_result
 
 JOB_LABEL = "batch.kubernetes.io/job-name"
-SLICE = timedelta(seconds=5)
+SLICE = timedelta(seconds=2)
 """How often a silent Job is looked at."""
 SILENT_WITHIN = timedelta(minutes=10)
 """How long the API server may be away while a mover works."""
