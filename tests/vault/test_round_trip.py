@@ -291,6 +291,8 @@ def test_lost_and_found_stays_and_all_else_goes(vault: OpenVault, source: Path, 
     (out / "left" / "over" / "lost+found").mkdir(parents=True)
     (out / "left" / "over" / "x").write_text("x")
     (out / "sub" / "more").write_text("x")
+    for stray in (out / "sub", out / "sub" / "random", out / "text"):
+        os.setxattr(stray, "user.stray", b"1")
     (out / "empty").unlink()
     (out / "empty").mkdir()
     (out / "text").unlink()
