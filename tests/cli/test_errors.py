@@ -21,7 +21,7 @@ USAGE = [
     (("points", "--vault"), 10, "--vault"),
     (("points", "--no-such-flag"), 10, "--no-such-flag"),
     (("points", "-o", "xml"), 10, "'xml' is not one of 'table', 'json', 'yaml'"),
-    (("points", "one", "two"), 10, "two"),
+    (("points", "shop", "superfluous"), 10, "superfluous"),
     (("points",), 10, "no vault is given"),
     (("points", "--vault", "somewhere"), 10, "--vault: url"),
     (("protect", "shop", "-n", "shop", "--kubeconfig", "/no/such/file", "--vault", "s3://b/p"), 10, "/no/such/file"),
