@@ -135,7 +135,7 @@ class Filling:
     def _is_there(self, file: _File, offset: int, blob: PackedBlob) -> bool:
         """Whether the file holds these bytes: an earlier try wrote them, or they are zeros and it is new."""
         if file.is_new:
-            return blob.id == zero_id(blob.size_bytes)
+            return blob.size_bytes % placing.HOLE_BYTES == 0 and blob.id == zero_id(blob.size_bytes)
         return sha256(os.pread(file.file, blob.size_bytes, offset)).digest() == blob.id
 
     def _fill(self, wanted: Range) -> None:

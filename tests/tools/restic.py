@@ -69,8 +69,8 @@ def build() -> str | None:
         return "Go is not installed"
     print(f"building stock restic {VERSION}, the judge of our vaults (once, about a minute)", flush=True)
     with tempfile.TemporaryDirectory(prefix="refloat-restic-") as folder:
-        words = ["go", "install", f"github.com/restic/restic/cmd/restic@{VERSION}"]
-        return run(words, {"GOBIN": folder, "GOFLAGS": "-trimpath"}) or install(Path(folder) / "restic")
+        words = ["go", "install", "-trimpath", f"github.com/restic/restic/cmd/restic@{VERSION}"]
+        return run(words, {"GOBIN": folder}) or install(Path(folder) / "restic")
 
 
 def from_debian() -> str | None:
