@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
@@ -29,6 +29,7 @@ class Story:
         self._took: dict[str, float] = {}
         self._volumes: dict[str, Progress] = {}
         self._artifact: UUID | None = None
+        self._subject = ""
         self._updated = 0.0
         self._guard = threading.Lock()
 
@@ -52,6 +53,7 @@ class Story:
 
     def show_progress(self, description: str) -> None:
         """Begin the run's progress artifact; a Prefect server that does not answer never fails a run."""
+        self._subject = description
         with suppress(Exception):
             made = create_progress_artifact(progress=0.0, key="progress", description=description)
             self._artifact = made if isinstance(made, UUID) else None
@@ -63,12 +65,20 @@ class Story:
             if self._artifact is None or not due:
                 return
             self._updated = monotonic_seconds()
-            artifact, done = self._artifact, sum(p.bytes_done for p in self._volumes.values())
-            total = sum(p.bytes_total or p.bytes_done for p in self._volumes.values())
+            artifact, (share, text) = self._artifact, totals(list(self._volumes.values()))
         try:
-            update_progress_artifact(artifact, progress=min(100.0, 100.0 * done / total) if total else 100.0)
+            update_progress_artifact(artifact, progress=share, description=f"{self._subject}: {text}")
         except Exception:  # noqa: BLE001 - progress is courtesy; a lost server must not slow the mover again
             self._artifact = None
+
+
+def totals(volumes: Sequence[Progress]) -> tuple[float, str]:
+    """(percent done, bytes, files and rate in words) of all movers of a run together."""
+    done = sum(each.bytes_done for each in volumes)
+    total = sum(each.bytes_total or each.bytes_done for each in volumes)
+    files, rate = sum(each.files_done for each in volumes), sum(each.bytes_per_second for each in volumes)
+    share = min(100.0, 100.0 * done / total) if total else 100.0
+    return share, f"{done:,} of {total:,} bytes, {files:,} files, {rate:,.0f} bytes/s"
 
 
 @contextmanager
