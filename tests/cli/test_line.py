@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from tests.e2e.leftovers import HOME, leftovers
 
 COPY, ELSEWHERE, ASKED = "cli-copy", "cli-elsewhere", "cli-asked"
 OVERHEAD_SECONDS = 3.0
+IMPORT_SECONDS = 1.4
+"""`python -c "import prefect"` on an idle machine with two cores (research/prefect.md §2.1: 1.2-1.9 s)."""
 DEAD_RUN = "deadbeefdeadbeef"
 
 
@@ -178,17 +182,25 @@ def test_on_a_terminal_somebody_is_asked(second: Outcome, line: Line) -> None:
 def test_a_run_costs_little_beside_its_work(line: Line) -> None:
     """From the command's first instruction to its last, less what the steps took: at most 3 s with a server up.
 
-    The best of three: other processes of this machine may slow down a run, nothing makes it quicker than it is.
+    On a machine that others keep busy the limit grows as the mere import of Prefect does, which is timed beside it.
     """
-    beside = []
+    told = []
     for _ in range(3):
+        yardstick = max(1.0, import_seconds() / IMPORT_SECONDS)
         begun = monotonic_seconds()
         report = line("recover", "db", "--to-namespace", COPY, "--yes", *line.flags, "-o", "json").done().json
-        took = monotonic_seconds() - begun
-        beside.append(took - sum(seconds(each["duration"]) for each in report["steps"]))
-        if beside[-1] < OVERHEAD_SECONDS:
-            break
-    assert 0 < min(beside) < OVERHEAD_SECONDS, beside
+        beside = monotonic_seconds() - begun - sum(seconds(each["duration"]) for each in report["steps"])
+        told.append(f"{beside:.2f} s beside the steps, on a machine {yardstick:.1f} times slower than idle")
+        if 0 < beside < OVERHEAD_SECONDS * yardstick:
+            return
+    raise AssertionError("; ".join(told))
+
+
+def import_seconds() -> float:
+    """How long a process takes that does nothing but import Prefect."""
+    begun = monotonic_seconds()
+    subprocess.run([sys.executable, "-c", "import prefect"], check=True)
+    return monotonic_seconds() - begun
 
 
 def seconds(text: str) -> float:
