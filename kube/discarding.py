@@ -11,10 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 from kube.cluster import Cluster
+from kube.marks import annotations_of
 from kube.snapshot_objects import (
     CONTENT,
     GROUP,
     GROUP_CONTENT,
+    GROUP_HANDLE,
     SNAPSHOT,
     content_of,
     error_in,
@@ -86,7 +88,19 @@ def ask_discard_group(cluster: Cluster, group: Mapping[str, Any]) -> list[Object
         wait_gone(cluster, going[:1], within=SETTLED_WITHIN)
         for member in members_of(cluster, group):
             going += ask_release_member(cluster, member)
+        going += ask_discard_members(cluster, content)
     return list(dict.fromkeys(going))
+
+
+def ask_discard_members(cluster: Cluster, content: Mapping[str, Any] | None) -> list[ObjectRef]:
+    """Ask for the deletion of contents of a group's members, by the group's content, which lost their snapshots."""
+    handle, going = ((content or {}).get("status") or {}).get("volumeGroupSnapshotHandle"), list[ObjectRef]()
+    for each in cluster.list(CONTENT) if handle else ():
+        reference = each["spec"]["volumeSnapshotRef"]
+        is_member = annotations_of(each).get(GROUP_HANDLE) == handle
+        if is_member and cluster.find(SNAPSHOT, reference["name"], reference["namespace"]) is None:
+            going += ask_discard_content(cluster, CONTENT, each)
+    return going
 
 
 def wait_settled(cluster: Cluster, group: Mapping[str, Any]) -> None:
@@ -98,12 +112,12 @@ def wait_settled(cluster: Cluster, group: Mapping[str, Any]) -> None:
         if content is None or not infos_of(status):
             if content is None or error_in(content, group) or "deletionTimestamp" in group["metadata"]:
                 return
-        elif len([each for each in members_of(cluster, group) if is_member(each)]) >= len(infos_of(status)):
+        elif len([each for each in members_of(cluster, group) if names_its_group(each)]) >= len(infos_of(status)):
             return
         pause(timedelta(milliseconds=200))
 
 
-def is_member(snapshot: Mapping[str, Any]) -> bool:
+def names_its_group(snapshot: Mapping[str, Any]) -> bool:
     """Whether a member's status names its group."""
     return bool((snapshot.get("status") or {}).get("volumeGroupSnapshotName"))
 
@@ -113,7 +127,7 @@ def ask_release_member(cluster: Cluster, member: Mapping[str, Any]) -> list[Obje
     ref = reference_to(member, SNAPSHOT)
     cluster.delete(SNAPSHOT, ref.name, ref.namespace, uid=member["metadata"]["uid"])
     finalizers = member["metadata"].get("finalizers") or []
-    if IN_GROUP in finalizers and not is_member(member):
+    if IN_GROUP in finalizers and not names_its_group(member):
         with suppress(ObjectMissing):
             kept = [each for each in finalizers if each != IN_GROUP]
             cluster.patch(SNAPSHOT, ref.name, ref.namespace, {"metadata": {"finalizers": kept}})

@@ -36,12 +36,13 @@ class Heartbeat:
 
     cluster: Cluster
     run: str
+    every: timedelta
     over: threading.Event = field(default_factory=threading.Event)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def beat(self) -> None:
         """Renew until the run is left; a server that does not answer is asked again."""
-        while not clock.pause(RENEW_EVERY, until=self.over):
+        while not clock.pause(self.every, until=self.over):
             with self.guard:
                 if not self.over.is_set():
                     try:
@@ -59,7 +60,7 @@ def name_of_lease(run: str) -> str:
     return f"run-{run}"
 
 
-def attend(cluster: Cluster, run: str) -> None:
+def attend(cluster: Cluster, run: str, *, every: timedelta = RENEW_EVERY) -> None:
     """Show that this process is at work on the run, from now until ``leave`` or its end; once is enough.
 
     Raises:
@@ -70,7 +71,7 @@ def attend(cluster: Cluster, run: str) -> None:
             return
         ensure_home(cluster)
         renew(cluster, run)
-        heartbeat = _heartbeats[cluster.server, run] = Heartbeat(cluster, run)
+        heartbeat = _heartbeats[cluster.server, run] = Heartbeat(cluster, run, every)
     threading.Thread(target=heartbeat.beat, name=f"run {run}", daemon=True).start()
 
 

@@ -20,6 +20,7 @@ from kube.discarding import (
     ask_discard,
     ask_discard_content,
     ask_discard_group,
+    ask_discard_members,
     ask_release_member,
     reference_to,
     wait_gone,
@@ -31,7 +32,7 @@ from kube.marks import FILLED, FOR_CLAIM, RECOVERY, annotations_of, labels_of
 from kube.membership import CLAIM
 from kube.mover_job import JOB, SECRET
 from kube.runs import LEASE, dead_runs, leave
-from kube.snapshot_objects import CONTENT, GROUP, GROUP_CONTENT, GROUP_HANDLE, GROUP_LABEL, SNAPSHOT
+from kube.snapshot_objects import CONTENT, GROUP, GROUP_CONTENT, GROUP_LABEL, SNAPSHOT
 from refloat.application import RUN_LABEL
 from refloat.errors import ObjectMissing, RefloatError
 from refloat.recovery_point import ObjectRef
@@ -258,13 +259,8 @@ def ask_unbind_content(cluster: Cluster, obj: Object) -> list[ObjectRef]:
 
 def ask_discard_orphan(cluster: Cluster, obj: Object) -> list[ObjectRef]:
     """Delete a content that lost its snapshot or group, with its data; a group's with those of its members."""
-    kind, handle = kind_of(obj), (obj.get("status") or {}).get("volumeGroupSnapshotHandle")
-    going = ask_discard_content(cluster, kind, obj)
-    if kind == GROUP_CONTENT and handle:
-        for each in cluster.list(CONTENT):
-            if annotations_of(each).get(GROUP_HANDLE) == handle:
-                going += ask_discard_content(cluster, CONTENT, each)
-    return going
+    going = ask_discard_content(cluster, kind_of(obj), obj)
+    return going + (ask_discard_members(cluster, obj) if kind_of(obj) == GROUP_CONTENT else [])
 
 
 def ask_unlabel(cluster: Cluster, obj: Object) -> list[ObjectRef]:

@@ -34,6 +34,9 @@ GROUPS, GROUP_CONTENTS = f"volumegroupsnapshots.{GROUP_SNAPSHOT}", f"volumegroup
 GROUP_CLASSES = f"volumegroupsnapshotclasses.{GROUP_SNAPSHOT}"
 _BOUND = "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-bound-protection"
 _CONTENT_BOUND = "groupsnapshot.storage.kubernetes.io/volumegroupsnapshotcontent-bound-protection"
+_BEING_DELETED = "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-being-deleted"
+_ORPHAN = ""
+"""In place of a namespace: the key is of a content."""
 
 
 class GroupSnapshots:
@@ -48,13 +51,17 @@ class GroupSnapshots:
         meta = event.object["metadata"]
         if event.resource.key == GROUPS:
             yield (meta["namespace"], meta["name"])
+        elif event.resource.key == GROUP_CONTENTS and meta.get("deletionTimestamp"):
+            yield (_ORPHAN, meta["name"])
         elif event.resource.key == SNAPSHOTS:
             for owner in meta.get("ownerReferences") or []:
                 if owner["kind"] == "VolumeGroupSnapshot":
                     yield (meta["namespace"], owner["name"])
 
     def reconcile(self, key: Key) -> float | None:
-        """Cut a new group, mark it ready when its members are, or take it apart."""
+        """Cut a new group, mark it ready when its members are, or take it apart; let an orphaned content go."""
+        if key[0] == _ORPHAN:
+            return self._let_go(key[1])
         group = self._store.peek(GROUPS, *key)
         if group is None:
             return None
@@ -172,6 +179,21 @@ class GroupSnapshots:
             status = {name: value for name, value in member.items() if name != "volumeHandle"}
             status |= {"volumeGroupSnapshotHandle": handle, "readyToUse": False}
             self._store.change(CONTENTS, None, content_meta["name"], lambda new: new.update(status=status))
+
+    def _let_go(self, name: str) -> float | None:
+        """A content whose group is gone goes once it is marked as being deleted, by policy Delete with its data."""
+        content = self._store.peek(GROUP_CONTENTS, None, name)
+        if content is None or not content["metadata"].get("deletionTimestamp"):
+            return None
+        about = content["spec"]["volumeGroupSnapshotRef"]
+        group = self._store.peek(GROUPS, about["namespace"], about["name"])
+        if group is not None or _BEING_DELETED not in (content["metadata"].get("annotations") or {}):
+            return None
+        if content["spec"]["deletionPolicy"] == "Delete":
+            for member in content["status"]["volumeSnapshotInfoList"]:
+                self._volumes.remove(member["snapshotHandle"])
+        self._store.change(GROUP_CONTENTS, None, name, lambda new: new["metadata"].update(finalizers=[]))
+        return None
 
     def _members(self, group: Object) -> list[Object]:
         uid = group["metadata"]["uid"]

@@ -212,7 +212,7 @@ def test_a_mover_without_a_pod() -> None:
         Fault("drop", r"/pods/[^/]+/log", method="GET", nth=1, times=2),
         Fault("answer", r"/pods\?.*watch=true.*job-name|/pods\?.*job-name.*watch=true", nth=1, times=3, status=500),
         Fault("drop", r"/pods\?.*job-name.*watch=true|/pods\?.*watch=true.*job-name", nth=2, times=2),
-        Fault("drop", r"/namespaces/refloat/jobs/", method="GET", nth=2, times=3),
+        Fault("drop", r"/namespaces/refloat/jobs/", method="GET", nth=2, times=2),
     ],
     ids=["log dropped", "watch refused", "watch dropped", "Job unreadable"],
 )
