@@ -34,7 +34,7 @@ PASSING = (
 
 
 @dataclass(frozen=True)
-class Application:
+class Applying:
     """One recovery's way of creating objects."""
 
     cluster: Cluster
@@ -129,7 +129,7 @@ def create_namespaces(cluster: Cluster, plan: RecoveryPlan, manifests: Mapping[s
         ClusterError: The server refused one; named.
     """
     steps = [step for step in plan.objects if step.level == NAMESPACES and step.action == "create"]
-    Application(cluster, plan, manifests, run, PATIENCE).level(steps, lambda _: None)
+    Applying(cluster, plan, manifests, run, PATIENCE).level(steps, lambda _: None)
 
 
 def apply_plan(
@@ -155,7 +155,7 @@ def apply_plan(
         ObjectExists: Something appeared that the plan did not show; it was left alone.
         ClusterError: The server refused an object; the message names it and the reason.
     """
-    work = Application(cluster, plan, manifests, run, patience)
+    work = Applying(cluster, plan, manifests, run, patience)
     steps = sorted((s for s in plan.objects if s.action == "create" and s.level > NAMESPACES), key=lambda s: s.level)
     created = 0
     for _, level in groupby(steps, key=lambda step: step.level):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kube.quantity import to_bytes
@@ -29,6 +29,7 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
         to_bytes(text)
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 10**6), suffix=st.sampled_from(["", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"]))
 def test_a_larger_number_is_never_a_smaller_size(count: int, suffix: str) -> None:
     """Monotonic, and linear in its number."""

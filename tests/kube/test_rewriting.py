@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kube.rewriting import mentions, rewrite
@@ -130,6 +130,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(spec=JSON)
 def test_any_json_is_rewritten_the_same_way_twice(spec: Any) -> None:
     """Whatever a custom object holds: no exception, the same answer again, and without mappings no change."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kube.cluster import Cluster
@@ -159,6 +159,7 @@ def test_paths_tell_objects_apart() -> None:
     assert manifest_path(ref_of(points.namespace_of_point())) == "objects/_cluster/Namespace/shop.json"
 
 
+@settings(deadline=None)
 @given(data=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=5))
 def test_equal_objects_give_equal_bytes(data: dict[str, str]) -> None:
     """Whatever the order of keys; twice sanitised is once sanitised; text survives as it is."""

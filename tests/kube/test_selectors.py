@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kube.cluster import Cluster
@@ -56,6 +56,7 @@ def test_structured_expressions(expression: dict[str, Any], chosen: list[int]) -
 WORDS = st.text("abc", min_size=1, max_size=2)
 
 
+@settings(deadline=None)
 @given(labels=st.dictionaries(WORDS, WORDS, max_size=3), key=WORDS, value=WORDS)
 def test_a_requirement_and_its_negation_share_the_world(labels: dict[str, str], key: str, value: str) -> None:
     """Of each pair exactly one holds."""
