@@ -123,12 +123,14 @@ def needed_rights(application: Application, inventory: Inventory, *, group: bool
             rights += [Right(verb, kind, HOME) for verb in ("create", "get", "delete")]
         rights += [Right("get", "Pod", HOME, subresource="log"), Right("list", "Pod", HOME)]
         rights += [Right(verb, "Lease.coordination.k8s.io", HOME) for verb in ("create", "patch", "list", "delete")]
-        rights += [Right(verb, "PersistentVolume") for verb in ("get", "patch")]
+        rights += [Right("patch", "Job.batch", HOME), *(Right(verb, "PersistentVolume") for verb in ("get", "patch"))]
+        sought = ("PersistentVolume", "PersistentVolumeClaim", snapshot)  # by the sweep, wherever they lie
+        rights += [Right("list", kind) for kind in sought]
         for namespace in sorted({volume.namespace for volume in inventory.volumes}):
             rights += [Right(verb, snapshot, namespace) for verb in ("create", "get", "list", "delete")]
             if group:
                 rights += [Right(verb, GROUP, namespace) for verb in ("create", "get", "list", "delete")]
-                rights.append(Right("patch", "PersistentVolumeClaim", namespace))
+                rights += [Right("patch", kind, namespace) for kind in ("PersistentVolumeClaim", snapshot)]
     for namespace in sorted({hook.pod.namespace for hook in plan_hooks(application, inventory)}):
         rights.append(Right("create", "Pod", namespace, subresource="exec"))
     return rights
