@@ -33,7 +33,7 @@ e2e: setup ## the straight line on real clusters; needs the environment tests/e2
 	@$(BIN)/python -m pytest tests/e2e -x --timeout=1200
 
 bench: setup ## refloat beside its peers, in the same run
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks && $(BIN)/python -m benchmarks.overhead
 
 constraints: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	@rm -rf build/resolve && $(PYTHON) -m venv build/resolve

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +12,12 @@ import pytest
 
 from kube.cluster import Cluster
 from refloat.application import RUN_LABEL
-from refloat.clock import monotonic_seconds
-from refloat.duration import parse_duration
 from tests.cli import small
 from tests.cli.command import Outcome, Program, on_terminal
 from tests.cli.conftest import PASSWORD
 from tests.e2e.leftovers import HOME, leftovers
 
 COPY, ELSEWHERE, ASKED = "cli-copy", "cli-elsewhere", "cli-asked"
-OVERHEAD_SECONDS = 3.0
-IMPORT_SECONDS = 1.4
-"""`python -c "import prefect"` on an idle machine with two cores (research/prefect.md §2.1: 1.2-1.9 s)."""
 DEAD_RUN = "deadbeefdeadbeef"
 
 
@@ -177,35 +170,6 @@ def test_on_a_terminal_somebody_is_asked(second: Outcome, line: Line) -> None:
     assert "2 files" in shown
     assert "recovered db on" in shown
     assert small.orders(line.cluster, ASKED) == 500
-
-
-def test_a_run_costs_little_beside_its_work(line: Line) -> None:
-    """From the command's first instruction to its last, less what the steps took: at most 3 s with a server up.
-
-    On a machine that others keep busy the limit grows as the mere import of Prefect does, which is timed beside it.
-    """
-    told = []
-    for _ in range(3):
-        yardstick = max(1.0, import_seconds() / IMPORT_SECONDS)
-        begun = monotonic_seconds()
-        report = line("recover", "db", "--to-namespace", COPY, "--yes", *line.flags, "-o", "json").done().json
-        beside = monotonic_seconds() - begun - sum(seconds(each["duration"]) for each in report["steps"])
-        told.append(f"{beside:.2f} s beside the steps, on a machine {yardstick:.1f} times slower than idle")
-        if 0 < beside < OVERHEAD_SECONDS * yardstick:
-            return
-    raise AssertionError("; ".join(told))
-
-
-def import_seconds() -> float:
-    """How long a process takes that does nothing but import Prefect."""
-    begun = monotonic_seconds()
-    subprocess.run([sys.executable, "-c", "import prefect"], check=True)
-    return monotonic_seconds() - begun
-
-
-def seconds(text: str) -> float:
-    """A report's duration."""
-    return float(parse_duration(text).total_seconds())
 
 
 def test_sweep_shows_asks_and_removes(line: Line) -> None:
