@@ -9,6 +9,7 @@ from kube.jobs import run_mover
 from kube.snapshots import wait_ready
 from providers.snapshotters.csi import open_snapshotter
 from refloat.application import APPLICATION_LABEL
+from refloat.errors import RefloatError
 from refloat.policy import VaultLocation
 from refloat.ports.volume_snapshotter import VolumeSnapshot
 from refloat.recovery_point import VOLUMES, VolumeCopy
@@ -54,8 +55,13 @@ def upload(
             timeout=MOVER_LIMIT,
             on_progress=lambda progress: moved("upload", progress),
         )
-    finally:
-        snapshotter.withdraw(exposure)
+    except BaseException as first:
+        try:
+            snapshotter.withdraw(exposure)
+        except RefloatError as second:  # the sweep finds it; the first error is the one to tell
+            first.add_note(f"withdrawing the exposed snapshot failed as well: {second.message}")
+        raise
+    snapshotter.withdraw(exposure)
     result.raise_if_failed()
     return copy_of(ready, result)
 
