@@ -1,10 +1,10 @@
-# The only doors of the house: make setup demo test lint e2e bench (and constraints, clean for maintainers).
+# The only doors of the house: make setup demo test torture lint e2e bench (and constraints, clean for maintainers).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint e2e bench constraints clean
+.PHONY: help setup demo test torture lint e2e bench constraints clean
 
 help: ## show these doors
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -25,6 +25,10 @@ demo: setup ## protect, destroy, recover and compare a small application; needs 
 test: setup ## every fast test, on this machine alone
 	@$(BIN)/python -m tests.tools.restic || true
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+
+torture: setup ## the proofs of the vault at full length: kills, damage, faults, hostile input (hours)
+	@$(BIN)/python -m tests.tools.restic || true
+	@REFLOAT_TORTURE=1 $(BIN)/python -m pytest tests/torture -s --timeout=14400
 
 lint: setup ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
