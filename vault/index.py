@@ -154,9 +154,19 @@ def _parse(blob: dict[str, Any]) -> PackedBlob:
     return found
 
 
-def encode_index(packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> bytes:
+def encode_pack(pack: bytes, blobs: Sequence[PackedBlob]) -> bytes:
+    """What an index file says of one pack."""
+    return orjson.dumps({"id": pack.hex(), "blobs": [_named(blob) for blob in blobs]})
+
+
+def encode_index(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> bytes:
     """The text of one index file."""
-    return orjson.dumps({"packs": [{"id": pack.hex(), "blobs": [_named(b) for b in blobs]} for pack, blobs in packs]})
+    return join_packs(encode_pack(pack, blobs) for pack, blobs in packs)
+
+
+def join_packs(texts: Iterable[bytes]) -> bytes:
+    """The text of one index file, of what it says of each pack."""
+    return b'{"packs":[' + b",".join(texts) + b"]}"
 
 
 def _named(blob: PackedBlob) -> dict[str, Any]:

@@ -7,16 +7,18 @@ the catalogue, last. Index files are written while the work goes on, so that wha
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from refloat.clock import Deadline
 from refloat.errors import Unsupported
-from vault.blobs import BlobKind, PackedBlob
+from vault.blobs import BlobKind
+from vault.claims import Claims
 from vault.files import FileKind, SealedFiles, write_named
-from vault.index import Index, encode_index
+from vault.index import Index, encode_pack, join_packs
 from vault.packs import TARGET_BYTES, ClosedPack, PackBuilder
 
 CAPACITY_BYTES = TARGET_BYTES + (5 << 18)
@@ -29,29 +31,35 @@ INDEX_AGE = timedelta(minutes=10)
 """restic closes an index file at that many blobs or that age."""
 
 
-class BlobWriter:
-    """Stores blobs that the vault does not hold yet. ``save`` is callable from several threads.
+class StoredPack(NamedTuple):
+    """A pack that lies in the store: what an index file says of it, how many blobs and bytes it has."""
+
+    text: bytes
+    blobs: int
+    size_bytes: int
+
+
+class PackWriter:
+    """Stores blobs that the vault does not hold yet, in packs. ``save`` is callable from several threads.
 
     Each thread fills a data pack of its own, so that compressing, sealing and hashing share nothing; trees are few and
-    share one pack.
+    share one pack. ``claims`` are those of a crew.
     """
 
-    def __init__(self, files: SealedFiles, index: Index, *, index_blobs: int = INDEX_BLOBS) -> None:
-        self._files, self._index, self._index_blobs = files, index, index_blobs
+    def __init__(
+        self, files: SealedFiles, index: Index, *, uploads: int = UPLOADS, claims: Claims | None = None
+    ) -> None:
+        self._files, self._index, self._claims = files, index, claims
         self._claimed: set[tuple[BlobKind, bytes]] = set()
         self._guard = threading.Lock()
         self._tree_guard = threading.Lock()
         self._open: dict[tuple[BlobKind, int], PackBuilder] = {}
-        self._slots = threading.BoundedSemaphore(UPLOADS)
-        self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="store packs")
+        self._slots = threading.BoundedSemaphore(uploads)
+        self._pool = ThreadPoolExecutor(uploads, thread_name_prefix="store packs")
         self._uploads: list[Future[None]] = []
-        self._unindexed: list[tuple[bytes, Sequence[PackedBlob]]] = []
-        self._index_due = Deadline.after(INDEX_AGE)
-        self.added_bytes = 0
-        """What was added to the store so far, packs only; complete after ``finish``."""
 
     def save(self, kind: BlobKind, plain: bytes | bytearray | memoryview, blob_id: bytes | None = None) -> bytes:
-        """Store a blob unless the vault holds it; its id. It is durable, and indexed, after ``finish``.
+        """Store a blob unless the vault holds it; its id. It is durable after ``flush``.
 
         Raises:
             Unsupported: It is larger than any blob may be.
@@ -69,22 +77,18 @@ class BlobWriter:
             self._add(kind, threading.get_ident(), blob_id, plain)
         return blob_id
 
-    def finish(self) -> None:
-        """Store what is still open and name it in an index; call once, when no ``save`` runs any more.
+    def flush(self) -> None:
+        """Store what is still open, and wait for all packs; call when no ``save`` runs.
 
         Raises:
-            RefloatError: The store refused a pack or an index file.
+            RefloatError: The store refused a pack.
         """
-        try:
-            for builder in self._open.values():
-                self._upload(builder)
-            self._open.clear()
-            for upload in self._uploads:
-                upload.result()
-            with self._guard:
-                self._write_index()
-        finally:
-            self.close()
+        for builder in self._open.values():
+            self._upload(builder)
+        self._open.clear()
+        for upload in self._uploads:
+            upload.result()
+        self._uploads.clear()
 
     def close(self) -> None:
         """Let go of the threads, without storing what is still open; idempotent."""
@@ -94,6 +98,8 @@ class BlobWriter:
         """Whether the caller is the one to store this blob: nobody did or does."""
         with self._guard:
             if (kind, blob_id) in self._claimed or self._index.has(kind, blob_id):
+                return False
+            if self._claims is not None and not self._claims.take(blob_id):
                 return False
             self._claimed.add((kind, blob_id))
             return True
@@ -127,18 +133,76 @@ class BlobWriter:
         try:
             write_named(self._files.store, FileKind.PACK, pack.id.hex(), pack.body)
             with self._guard:
-                self.added_bytes += len(pack.body)
                 self._index.add(pack.id, pack.blobs)
                 self._claimed.difference_update((blob.kind, blob.id) for blob in pack.blobs)
-                self._unindexed.append((pack.id, pack.blobs))
-                if self._index_due.is_over or sum(len(blobs) for _, blobs in self._unindexed) >= self._index_blobs:
-                    self._write_index()
+                self._stored(StoredPack(encode_pack(pack.id, pack.blobs), len(pack.blobs), len(pack.body)))
         finally:
             self._slots.release()
 
+    def _stored(self, pack: StoredPack) -> None:
+        """A pack was stored and the index in memory knows it; called under the writer's lock."""
+        raise NotImplementedError
+
+
+class BlobWriter(PackWriter):
+    """Stores blobs and names their packs in index files."""
+
+    def __init__(self, files: SealedFiles, index: Index, *, index_blobs: int = INDEX_BLOBS) -> None:
+        super().__init__(files, index)
+        self._index_blobs = index_blobs
+        self._unindexed: list[StoredPack] = []
+        self._index_due = Deadline.after(INDEX_AGE)
+        self.added_bytes = 0
+        """What was added to the store so far, packs only; complete after ``finish``."""
+
+    def adopt(self, packs: Iterable[StoredPack]) -> None:
+        """Name packs that workers stored in this writer's index files; the index in memory need not know them.
+
+        Raises:
+            RefloatError: The store refused an index file.
+        """
+        with self._guard:
+            for pack in packs:
+                self._stored(pack)
+
+    def finish(self) -> None:
+        """Store what is still open and name it in an index; call once, when no ``save`` runs any more.
+
+        Raises:
+            RefloatError: The store refused a pack or an index file.
+        """
+        try:
+            self.flush()
+            with self._guard:
+                self._write_index()
+        finally:
+            self.close()
+
+    def _stored(self, pack: StoredPack) -> None:
+        self.added_bytes += pack.size_bytes
+        self._unindexed.append(pack)
+        if self._index_due.is_over or sum(each.blobs for each in self._unindexed) >= self._index_blobs:
+            self._write_index()
+
     def _write_index(self) -> None:
         if self._unindexed:
-            text = encode_index(self._unindexed)
-            self._files.write(FileKind.INDEX, text)
+            self._files.write(FileKind.INDEX, join_packs(pack.text for pack in self._unindexed))
             self._unindexed = []
         self._index_due = Deadline.after(INDEX_AGE)
+
+
+class CrewWriter(PackWriter):
+    """A worker's writer: what it stored is told to the mover, which names it in an index file."""
+
+    def __init__(self, files: SealedFiles, index: Index, claims: Claims | None) -> None:
+        super().__init__(files, index, uploads=1, claims=claims)
+        self._packs: list[StoredPack] = []
+
+    def taken(self) -> list[StoredPack]:
+        """Every pack that was stored since the last call."""
+        with self._guard:
+            packs, self._packs = self._packs, []
+            return packs
+
+    def _stored(self, pack: StoredPack) -> None:
+        self._packs.append(pack)
