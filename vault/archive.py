@@ -1,36 +1,42 @@
 """Archive: a folder → packs, indexes and a tree. The walk, the folders on their way to becoming trees, the result.
 
-Depth first; each folder's tree is stored as soon as everything in it is. Small files are read by the walk itself
-(threads only get into each other's way there), large ones by chunks on all cores.
+Depth first; each folder's tree is stored as soon as everything in it is. The mover walks and puts trees together; the
+crew's workers look at names and read files.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from refloat.errors import ConfigError, IntegrityError
+from refloat.errors import ConfigError
+from refloat.ports.object_store import ObjectStore
 from refloat.recovery_point import FolderFacts
-from vault.blobs import BlobKind
-from vault.disk import facts_of, names_in, node_of, path_below, read_xattrs, shown, translated
-from vault.filing import ChunkedFiles, Reading, read_small
-from vault.nodes import DIR, FILE, SOCKET, SYMLINK, Node, encode_node, encode_tree
-from vault.reading import BlobReader
+from vault import disk
+from vault.blobs import ID_BYTES, BlobKind
+from vault.chunking import chunk_bytes
+from vault.claims import Claims
+from vault.crew import Crew, crew_of
+from vault.disk import names_in, shown, translated
+from vault.files import SealedFiles
+from vault.filing import Chunked, Chunks, Facts, Filed, Filer, Names
+from vault.folders import OPEN_FOLDER, Folders
+from vault.nodes import DIR, Node, encode_node, encode_tree
 from vault.repository import OpenVault
 from vault.tally import Tally
 from vault.writing import BlobWriter
 
-INLINE_BYTES = 128 << 10
-"""Files up to this size are read by the walk."""
+BATCH_NAMES = 256
+PIECE_BYTES = 16 << 20
+"""What one job reads of a large file, at least a chunk."""
 MOST_NAMED = 100
 """Unreadable paths that are named; all are counted."""
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_log = logging.getLogger(__name__)
+Reopen = Callable[[], ObjectStore]
+"""Opens the vault's store once more, for a worker: connections cannot be shared by processes."""
 
 
 @dataclass
@@ -60,8 +66,10 @@ class Archived:
     unreadable_count: int
 
 
-def archive(vault: OpenVault, root: Path, tally: Tally, *, parent: str | None = None) -> Archived:
-    """Store everything below a folder.
+def archive(
+    vault: OpenVault, root: Path, tally: Tally, *, parent: str | None = None, reopen: Reopen | None = None
+) -> Archived:
+    """Store everything below a folder, on all cores when the store can be opened again.
 
     ``parent`` is the tree of an earlier copy. A file is unchanged, and not read again, when size, modification time,
     change time and inode are those of the parent and the vault still holds its blobs: restic's rule. Clones of block
@@ -74,14 +82,24 @@ def archive(vault: OpenVault, root: Path, tally: Tally, *, parent: str | None = 
         RefloatError: The store refused, or the vault is damaged.
     """
     try:
-        top = os.open(root, _FOLDER)
+        top = os.open(root, OPEN_FOLDER)
     except OSError as error:
         raise ConfigError(f"{root} is no folder that can be read: {error.strerror}") from error
-    writer = BlobWriter(vault.files, vault.index())
+    index = vault.index()
+    claims = Claims() if reopen else None
+
+    def worker() -> Filer:
+        files = SealedFiles(reopen(), vault.files.key) if reopen else vault.files
+        return Filer(files, index, top, claims, owns_store=reopen is not None)
+
+    writer = BlobWriter(vault.files, index)
     try:
-        work = _Archive(vault, writer, tally, parent)
-        with translated(f"{root} cannot be read"):
-            facts, tree = facts_of(top), work.run(top)
+        with (
+            translated(f"{root} cannot be read"),
+            crew_of(worker, is_forkable=reopen is not None, still=tally.add) as crew,
+        ):
+            work = _Archive(writer, crew, tally, top)
+            facts, tree = disk.facts_of(top), work.run(bytes.fromhex(parent or ""))
         writer.finish()
     finally:
         writer.close()
@@ -91,167 +109,178 @@ def archive(vault: OpenVault, root: Path, tally: Tally, *, parent: str | None = 
 
 
 class _Folder:
-    """A folder on its way to becoming a tree: one slot per name, filled in any order by whoever finishes that entry."""
+    """A folder on its way to becoming a tree: one slot per name, filled in any order as answers come."""
 
     def __init__(self, above: _Folder | None, slot: int, node: Node | None, path: bytes) -> None:
         self.above, self.slot, self.node, self.path = above, slot, node, path
         self.slots: list[bytes | None] = []
         self.pending = 1  # the walk itself
+        self.is_lost = False
 
 
+@dataclass
 class _Frame:
-    """A folder the walk is in."""
+    """A folder the walk is in, or comes to: names that no worker has yet."""
 
-    def __init__(self, folder: _Folder, file: int, names: list[bytes], earlier: dict[bytes, Node]) -> None:
-        self.folder, self.file, self.earlier = folder, file, earlier
-        self.names: Iterator[tuple[int, bytes]] = enumerate(names)
+    folder: _Folder
+    earlier: bytes
+    names: list[bytes] | None = None
+    next: int = 0
+
+
+class _Large:
+    """A file that is read by pieces."""
+
+    def __init__(self, folder: _Folder, slot: int, node: Node, facts: Facts) -> None:
+        self.folder, self.slot, self.node, self.facts = folder, slot, node, facts
+        self.step = chunk_bytes(node.size)
+        self.ids = bytearray(-(-node.size // self.step) * ID_BYTES)
+        self.next = 0
+        self.pending = 0
+        self.why: str | None = None
+        self.is_whole = True
 
 
 class _Archive:
     """One run of ``archive``."""
 
-    def __init__(self, vault: OpenVault, writer: BlobWriter, tally: Tally, parent: str | None) -> None:
-        self._index, self._writer, self._tally = vault.index(), writer, tally
-        self._reader = BlobReader(vault.files, self._index)
-        self._parent = parent
-        self._guard = threading.Lock()
-        self._devices: dict[int, int] = {}
+    def __init__(self, writer: BlobWriter, crew: Crew[Names | Chunks, Filed | Chunked], tally: Tally, top: int) -> None:
+        self._writer, self._crew, self._tally = writer, crew, tally
+        self._folders = Folders(top)
+        self._frames: list[_Frame] = []
+        self._larges: deque[_Large] = deque()
         self._root: bytes | None = None
         self.unreadable = Unreadable()
         self.files = self.data_bytes = 0
 
-    def run(self, top: int) -> bytes:
+    def run(self, parent: bytes) -> bytes:
         """The root's tree id."""
-        with ChunkedFiles(self._writer, self._tally) as self._chunked:
-            self._walk(top)
+        try:
+            self._frames.append(_Frame(_Folder(None, 0, None, b""), parent))
+            while self._next() or self._crew.wait():
+                self._tally.add()
+            self._crew.finish(self._take)
+        finally:
+            self._folders.close()
         if self._root is None:
             raise AssertionError("a walk that ended has stored its root")
         return self._root
 
-    def _walk(self, top: int) -> None:
-        root = _Folder(None, 0, None, b"")
-        earlier = bytes.fromhex(self._parent) if self._parent else b""
-        stack = [self._enter(root, os.dup(top), earlier)]
-        try:
-            while stack:
-                frame = stack[-1]
-                slot, name = next(frame.names, (-1, b""))
-                if slot < 0:
-                    stack.pop()
-                    os.close(frame.file)
-                    self._release(frame.folder)
-                elif (below := self._entry(frame, slot, name)) is not None:
-                    stack.append(below)
-        finally:
-            for frame in stack:
-                os.close(frame.file)
+    def _next(self) -> bool:
+        """Hand out one more job; False when there is none until an answer comes."""
+        if self._larges:
+            self._hand_out_piece(self._larges[0])
+            return True
+        while self._frames:
+            frame = self._frames[-1]
+            names = self._look(frame) if frame.names is None else frame.names
+            if frame.next < len(names):
+                self._hand_out_names(frame, names)
+                return True
+            self._frames.pop()
+            self._release(frame.folder)
+        return False
 
-    def _enter(self, folder: _Folder, file: int, earlier: bytes) -> _Frame:
+    def _look(self, frame: _Frame) -> list[bytes]:
+        """List a folder. One that cannot be listed is left out of the copy, and named."""
+        folder = frame.folder
         try:
-            names = names_in(file)
-        except BaseException:
-            os.close(file)
-            raise
-        folder.slots = [None] * len(names)
-        return _Frame(folder, file, names, self._earlier(earlier))
-
-    def _earlier(self, tree: bytes) -> dict[bytes, Node]:
-        """The parent's files and folders of the same place."""
-        if not tree:
-            return {}
-        try:
-            return {node.name: node for node in self._reader.tree(tree) if node.type in (FILE, DIR)}
-        except IntegrityError as wrong:
-            _log.warning("the earlier copy cannot be compared with, its files are read again: %s", wrong)
-            return {}
-
-    def _entry(self, frame: _Frame, slot: int, name: bytes) -> _Frame | None:
-        """Deal with one name; a frame when it is a folder to walk into."""
-        self._tally.add()
-        self._chunked.raise_if_failed()
-        path = os.path.join(frame.folder.path, name)  # noqa: PTH118 (bytes: names need not be UTF-8)
-        try:
-            found = os.stat(name, dir_fd=frame.file, follow_symlinks=False)
-            node = node_of(name, found, self._device(found))
-            if node is None or node.type == SOCKET:  # a socket is its server's, and means nothing without it
-                return None
-            if node.type == DIR:
-                return self._folder(frame, slot, node, path)
-            if node.type == SYMLINK:
-                node.target = os.readlink(name, dir_fd=frame.file)
-            node.xattrs = read_xattrs(path_below(frame.file, name))
-            if node.type == FILE:
-                self._file(frame, slot, node, found, path)
-            else:
-                frame.folder.slots[slot] = encode_node(node)
+            frame.names = names_in(self._folders.file(folder.path))
         except OSError as error:
-            self._record(path, error.strerror or str(error))
-        except UnicodeEncodeError:
-            self._record(path, "an extended attribute's name is no UTF-8")
-        return None
+            if folder.above is None:
+                raise
+            self.unreadable.add(folder.path, error.strerror or str(error))
+            frame.names, folder.is_lost = [], True
+        folder.slots = [None] * len(frame.names)
+        return frame.names
 
-    def _folder(self, frame: _Frame, slot: int, node: Node, path: bytes) -> _Frame:
-        file = os.open(node.name, _FOLDER, dir_fd=frame.file)
-        earlier = frame.earlier.get(node.name)
-        folder = _Folder(frame.folder, slot, node, path)
-        try:
-            node.xattrs = read_xattrs(file)
-        except BaseException:
-            os.close(file)
-            raise
-        below = self._enter(folder, file, earlier.subtree if earlier else b"")
-        with self._guard:
-            frame.folder.pending += 1
-        return below
+    def _hand_out_names(self, frame: _Frame, listed: list[bytes]) -> None:
+        first = frame.next
+        names = listed[first : first + BATCH_NAMES]
+        frame.next += len(names)
+        frame.folder.pending += 1
+        self._crew.do(Names(frame.folder.path, names, frame.earlier), partial(self._filed, frame.folder, first))
 
-    def _file(self, frame: _Frame, slot: int, node: Node, found: os.stat_result, path: bytes) -> None:
-        folder, earlier = frame.folder, frame.earlier.get(node.name)
-        if earlier is not None and self._is_unchanged(node, earlier):
-            node.content = earlier.content
-            self._fill(folder, slot, node, path, Reading())
-            self._tally.add(data_bytes=node.size, files=1)
-            return
-        file = os.open(node.name, _READ, dir_fd=frame.file)
-        if node.size <= INLINE_BYTES:
-            try:
-                reading = read_small(file, node, found, self._writer)
-            finally:
-                os.close(file)
-            self._fill(folder, slot, node, path, reading)
-            self._tally.add(data_bytes=node.size, files=1)
-            return
+    def _filed(self, folder: _Folder, first: int, answer: Filed | Chunked) -> None:
+        self._take(answer)
+        if not isinstance(answer, Filed):
+            raise AssertionError("names are answered by nodes")
+        for path, why in answer.wrong:
+            self.unreadable.add(path, why)
+        self.files += answer.files
+        self.data_bytes += answer.data_bytes
+        self._tally.add(files=answer.files, data_bytes=answer.data_bytes)
+        below: list[_Frame] = []
+        for slot, entry in enumerate(answer.entries, first):
+            if not isinstance(entry, Node):
+                folder.slots[slot] = entry
+            elif entry.type == DIR:
+                below.append(self._below(folder, slot, entry))
+            else:
+                folder.pending += 1
+                facts = (entry.inode, entry.size, entry.mtime, entry.ctime)
+                self._larges.append(_Large(folder, slot, entry, facts))
+        self._frames += reversed(below)
+        self._release(folder)
 
-        def finish(reading: Reading) -> None:
-            self._fill(folder, slot, node, path, reading)
-            self._release(folder)
+    def _below(self, above: _Folder, slot: int, node: Node) -> _Frame:
+        earlier, node.subtree = node.subtree, b""
+        above.pending += 1
+        return _Frame(_Folder(above, slot, node, _joined(above.path, node.name)), earlier)
 
-        with self._guard:
-            folder.pending += 1
-        self._chunked.read(file, node, found, finish)
+    def _hand_out_piece(self, large: _Large) -> None:
+        start = large.next
+        end = min(large.node.size, start + max(PIECE_BYTES, large.step))
+        large.next = end
+        large.pending += 1
+        if end == large.node.size:
+            self._larges.popleft()
+        job = Chunks(large.folder.path, large.node.name, large.facts, large.step, start, end)
+        self._crew.do(job, partial(self._chunked, large, start, end))
 
-    def _is_unchanged(self, node: Node, earlier: Node) -> bool:
-        same = (node.size, node.mtime, node.ctime, node.inode) == (
-            earlier.size, earlier.mtime, earlier.ctime, earlier.inode,
-        )  # fmt: skip
-        return same and earlier.type == FILE and all(self._index.has(BlobKind.DATA, each) for each in earlier.blobs)
+    def _chunked(self, large: _Large, start: int, end: int, answer: Filed | Chunked) -> None:
+        self._take(answer)
+        if not isinstance(answer, Chunked):
+            raise AssertionError("chunks are answered by their ids")
+        large.pending -= 1
+        large.why = large.why or answer.why
+        if answer.is_whole:
+            place = start // large.step * ID_BYTES
+            large.ids[place : place + len(answer.ids)] = answer.ids
+            self._tally.add(data_bytes=end - start)
+        else:
+            large.is_whole = False
+            if large in self._larges:  # the rest of it need not be read
+                self._larges.remove(large)
+                large.next = large.node.size
+        if not large.pending and large.next == large.node.size:
+            self._end_large(large)
 
-    def _fill(self, folder: _Folder, slot: int, node: Node, path: bytes, reading: Reading) -> None:
-        """A file was dealt with: its node takes its place, unless bytes of it are missing."""
-        if reading.why is not None:
-            self._record(path, reading.why)
-        if reading.is_whole:
-            folder.slots[slot] = encode_node(node)
-            with self._guard:
-                self.files += 1
-                self.data_bytes += node.size
+    def _end_large(self, large: _Large) -> None:
+        folder, node = large.folder, large.node
+        if large.why is not None:
+            self.unreadable.add(_joined(folder.path, node.name), large.why)
+        if large.is_whole:
+            node.content = large.ids
+            folder.slots[large.slot] = encode_node(node)
+            self.files += 1
+            self.data_bytes += node.size
+            self._tally.add(files=1)
+        self._release(folder)
+
+    def _take(self, answer: Filed | Chunked) -> None:
+        """What a worker stored is named in this mover's index files."""
+        self._writer.adopt(answer.packs)
 
     def _release(self, folder: _Folder) -> None:
         """One entry of a folder is complete; the last one makes it a tree, and may make those above trees too."""
         while True:
-            with self._guard:
-                folder.pending -= 1
-                if folder.pending:
-                    return
+            folder.pending -= 1
+            if folder.pending:
+                return
+            if folder.is_lost and folder.above is not None:
+                folder = folder.above
+                continue
             tree = self._writer.save(BlobKind.TREE, encode_tree(slot for slot in folder.slots if slot is not None))
             folder.slots = []
             if folder.above is None or folder.node is None:
@@ -261,10 +290,6 @@ class _Archive:
             folder.above.slots[folder.slot] = encode_node(folder.node)
             folder = folder.above
 
-    def _device(self, found: os.stat_result) -> int:
-        """A number for the file system, by the order they are met: the system's own differs with every mount."""
-        return self._devices.setdefault(found.st_dev, len(self._devices) + 1)
 
-    def _record(self, path: bytes, why: str) -> None:
-        with self._guard:
-            self.unreadable.add(path, why)
+def _joined(folder: bytes, name: bytes) -> bytes:
+    return b"%s/%s" % (folder, name) if folder else name

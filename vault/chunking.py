@@ -38,15 +38,17 @@ def zero_id(length: int) -> bytes:
     return sha256(zeros(length)).digest()
 
 
-def is_zero(chunk: bytes | bytearray) -> bool:
+def is_zero(chunk: bytes | bytearray | memoryview) -> bool:
     """Whether a chunk that is not empty is all zeros; compares memory, no loop in Python."""
     return not chunk[0] and not chunk[-1] and chunk == zeros(len(chunk))
 
 
-def holes(file: int, size: int, step: int) -> Iterator[tuple[int, int, bool]]:
-    """Offset, length and whether it lies in a hole, of every chunk of an open file of that size."""
-    data = _next_data(file, 0, size)
-    for offset in range(0, size, step):
+def holes(file: int, size: int, step: int, start: int = 0) -> Iterator[tuple[int, int, bool]]:
+    """Offset, length and whether it lies in a hole, of every chunk of an open file of that size, or of its first
+    ``size`` bytes from ``start`` on, which is a multiple of ``step``.
+    """
+    data = _next_data(file, start, size)
+    for offset in range(start, size, step):
         length = min(step, size - offset)
         if data < offset:
             data = _next_data(file, offset, size)

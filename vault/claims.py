@@ -8,7 +8,7 @@ import multiprocessing
 from vault.blobs import ID_BYTES
 
 _SLOTS = 1 << 17
-"""4 MiB. A claim is forgotten when another takes its slot; a blob met again after that is stored twice, which is valid."""
+"""4 MiB. A claim is forgotten when another takes its slot; a blob met after that is stored twice, which is valid."""
 
 
 class Claims:

@@ -33,19 +33,19 @@ PATIENCE_SECONDS = 0.5
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
-JobIn = TypeVar("JobIn", contravariant=True)
-AnswerOut = TypeVar("AnswerOut", covariant=True)
+Job_contra = TypeVar("Job_contra", contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
-class Worker(Protocol[JobIn, AnswerOut]):
+class Worker(Protocol[Job_contra, Answer_co]):
     """What one process does with jobs. ``begin`` may start fetching; what it returns ends the job and is called in the
     order of the jobs. ``finish`` comes after the last job, ``close`` always.
     """
 
-    def begin(self, job: JobIn) -> Callable[[], AnswerOut]:
+    def begin(self, job: Job_contra) -> Callable[[], Answer_co]:
         """Take a job."""
 
-    def finish(self) -> AnswerOut:
+    def finish(self) -> Answer_co:
         """Complete what is kept back; the last answer."""
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Worker(Protocol[JobIn, AnswerOut]):
 
 
 class Crew(ABC, Generic[Job, Answer]):
-    """Does jobs somewhere. Not thread-safe: ``do``, ``wait`` and ``finish`` call what was given to deal with answers."""
+    """Does jobs somewhere; what was given to deal with answers is called inside its methods. Not thread-safe."""
 
     def __enter__(self) -> Self:
         return self

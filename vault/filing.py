@@ -1,40 +1,93 @@
-"""File contents on their way into blobs: small ones in one read, large ones by chunks on all cores.
+"""Filing: what a worker does for an archive. Names of a folder become nodes, chunks of a large file become blobs.
 
-A file that changes or shrinks while it is read is told to the caller, never silently shortened.
+A file that changes or shrinks while it is read is told to the mover, never silently shortened.
 """
 
 from __future__ import annotations
 
 import os
-import threading
+import stat
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from functools import partial
+from typing import NamedTuple
 
+from refloat.errors import IntegrityError
 from vault.blobs import ID_BYTES, BlobKind
-from vault.chunking import chunk_bytes, holes, is_zero, zero_id, zeros
-from vault.nodes import Node
-from vault.tally import Tally
-from vault.writing import BlobWriter
+from vault.chunking import CHUNK_BYTES, holes, is_zero, zero_id, zeros
+from vault.claims import Claims
+from vault.disk import node_of, path_below, read_xattrs
+from vault.files import SealedFiles
+from vault.folders import Folders
+from vault.index import Index
+from vault.nodes import DIR, FILE, SOCKET, SYMLINK, Node, encode_node
+from vault.reading import BlobReader
+from vault.writing import BlobWriter, CrewWriter, PackWriter, StoredPack
 
 CHANGED = "changed while it was read"
-MOST_CORES = 16
-"""Each worker fills a pack of its own, about 20 MiB of memory."""
+INLINE_BYTES = CHUNK_BYTES
+"""Files up to this size are read with the names of their folder, as one blob each."""
+ENOUGH_BYTES = 32 << 20
+"""What is read for one job; files beyond it that are not tiny become jobs of their own."""
+TINY_BYTES = 64 << 10
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+Facts = tuple[int, int, int, int]
+"""Inode, size, modification and change time: what tells whether a file is still the one that was looked at."""
 
 
-@dataclass(frozen=True)
-class Reading:
+class Names(NamedTuple):
+    """A job: names in a folder, and the tree of an earlier copy of that folder, or nothing."""
+
+    folder: bytes
+    names: list[bytes]
+    earlier: bytes
+
+
+class Chunks(NamedTuple):
+    """A job: chunks of a large file, of ``step`` bytes each, from ``start`` to ``end``."""
+
+    folder: bytes
+    name: bytes
+    facts: Facts
+    step: int
+    start: int
+    end: int
+
+
+class Filed(NamedTuple):
+    """What names became: a node's text each; or a node, of a folder to walk (``subtree``: its earlier tree) or of a
+    file to read by chunks; or None, where nothing can be stored. ``packs``: what was stored since the last answer.
+    """
+
+    entries: list[bytes | Node | None]
+    wrong: list[tuple[bytes, str]]
+    files: int
+    data_bytes: int
+    packs: list[StoredPack]
+
+
+class Chunked(NamedTuple):
+    """The chunks' ids end to end; ``why``: what is wrong with the file; not ``is_whole``: bytes of it are missing."""
+
+    ids: bytes
+    why: str | None
+    is_whole: bool
+    packs: list[StoredPack]
+
+
+class Reading(NamedTuple):
     """How the reading of one file ended. ``why``: what is wrong with it; ``is_whole``: as many bytes as stat said."""
 
     why: str | None = None
     is_whole: bool = True
 
 
-def read_small(file: int, node: Node, found: os.stat_result, writer: BlobWriter) -> Reading:
+def facts_of(found: os.stat_result) -> Facts:
+    """What must stay the same while a file is read."""
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def read_small(file: int, node: Node, found: os.stat_result, writer: PackWriter | BlobWriter) -> Reading:
     """Store an open file of at most one chunk; its content goes into the node."""
     body = os.read(file, node.size + 1)
     while 0 < len(body) < node.size and (more := os.read(file, node.size + 1 - len(body))):
@@ -43,128 +96,188 @@ def read_small(file: int, node: Node, found: os.stat_result, writer: BlobWriter)
         return Reading(CHANGED, is_whole=False)
     if node.size:
         node.content = writer.save(BlobKind.DATA, body[: node.size] if len(body) > node.size else body)
-    return Reading() if _is_same(found, os.fstat(file)) else Reading(CHANGED)
+    return Reading() if facts_of(found) == facts_of(os.fstat(file)) else Reading(CHANGED)
 
 
-def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-        after.st_ino, after.st_size, after.st_mtime_ns, after.st_ctime_ns,
-    )  # fmt: skip
+class Filer:
+    """One worker of an archive (``vault.crew.Worker``). ``root``: the open folder that is archived."""
 
-
-def cores() -> int:
-    """Processor cores this process may use: what its affinity and its cgroup's quota allow, within ``MOST_CORES``."""
-    allowed = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):  # no cgroup v2, or no quota: "max"
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        allowed = min(allowed, -(-int(quota) // int(period)))
-    return max(1, min(allowed, MOST_CORES))
-
-
-Finish = Callable[[Reading], None]
-
-
-class ChunkedFiles:
-    """Reads large files by chunks, in threads of its own; leaving the block waits for all of them.
-
-    Bounded: as many chunks are under way as keep the cores busy.
-    """
-
-    def __init__(self, writer: BlobWriter, tally: Tally) -> None:
-        self._writer, self._tally = writer, tally
-        workers = cores()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="chunks")
-        self._room = threading.BoundedSemaphore(2 * workers)
-        self._guard = threading.Lock()
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self, files: SealedFiles, index: Index, root: int, claims: Claims | None, *, owns_store: bool = False
     ) -> None:
-        if error is not None:
-            self._failure = self._failure or error
-        self._pool.shutdown(wait=True)
-        if error is None:
-            self.raise_if_failed()
+        self._files, self._index, self._owns_store = files, index, owns_store
+        self._writer = CrewWriter(files, index, claims)
+        self._reader = BlobReader(files, index)
+        self._folders = Folders(root)
+        self._device = os.fstat(root).st_dev
+        self._earlier: tuple[bytes, dict[bytes, Node]] = (b"", {})
+        self._buffer = bytearray(CHUNK_BYTES)
 
-    def raise_if_failed(self) -> None:
-        """Raise what any chunk's work ended with."""
-        if self._failure is not None:
-            raise self._failure
+    def begin(self, job: Names | Chunks) -> Callable[[], Filed | Chunked]:
+        """Take a job."""
+        return partial(self._names, job) if isinstance(job, Names) else partial(self._chunks, job)
 
-    def read(self, file: int, node: Node, found: os.stat_result, finish: Finish) -> None:
-        """Store an open file, which is closed here; ``finish`` is called once, from any thread, when all of it is."""
-        job = _Job(file, found, finish)
+    def finish(self) -> Filed:
+        """Store what is still open."""
+        self._writer.flush()
+        return Filed([], [], 0, 0, self._writer.taken())
+
+    def close(self) -> None:
+        """Let go of folders, threads and, where it is its own, the store."""
+        self._folders.close()
+        self._writer.close()
+        if self._owns_store:
+            self._files.store.close()
+
+    def _names(self, job: Names) -> Filed:
+        work = _Batch(self, job)
         try:
-            step = chunk_bytes(node.size)
-            node.content = job.ids = bytearray(-(-node.size // step) * ID_BYTES)
-            for number, (offset, length, is_hole) in enumerate(holes(file, node.size, step)):
-                self.raise_if_failed()
-                if is_hole:
-                    job.put(number, self._writer.save(BlobKind.DATA, zeros(length), zero_id(length)))
-                    self._tally.add(data_bytes=length)
-                else:
-                    self._room.acquire()
-                    with self._guard:
-                        job.pending += 1
-                    self._pool.submit(self._chunk, job, number, offset, length)
-        finally:
-            self._end(job)
-
-    def _chunk(self, job: _Job, number: int, offset: int, length: int) -> None:
-        try:
-            if self._failure is None and job.reading.is_whole:
-                chunk = self._read(job.file, offset, length)
-                if len(chunk) < length:
-                    job.reading = Reading(CHANGED, is_whole=False)
-                else:
-                    known = zero_id(length) if is_zero(chunk) else None
-                    job.put(number, self._writer.save(BlobKind.DATA, chunk, known))
-                    self._tally.add(data_bytes=length)
+            folder = self._folders.file(job.folder)
         except OSError as error:
-            job.reading = Reading(error.strerror or str(error), is_whole=False)
-        except BaseException as error:  # noqa: BLE001 (raised by the walk)
-            self._failure = self._failure or error
-        finally:
-            self._room.release()
-            self._end(job)
+            return Filed([None] * len(job.names), [(job.folder, _why(error))], 0, 0, self._writer.taken())
+        earlier = self._earlier_nodes(job.earlier)
+        for name in job.names:
+            try:
+                work.entries.append(work.entry(folder, name, earlier.get(name)))
+            except OSError as error:
+                work.miss(name, _why(error))
+            except UnicodeEncodeError:
+                work.miss(name, "an extended attribute's name is no UTF-8")
+        return Filed(work.entries, work.wrong, work.files, work.data_bytes, self._writer.taken())
 
-    def _read(self, file: int, offset: int, length: int) -> bytes | bytearray:
-        """Bytes of a file; fewer when it ends before."""
-        chunk = os.pread(file, length, offset)
-        while 0 < len(chunk) < length and (more := os.pread(file, length - len(chunk), offset + len(chunk))):
-            chunk += more
-        return chunk
+    def _earlier_nodes(self, tree: bytes) -> dict[bytes, Node]:
+        """The files and folders of an earlier copy; a tree that cannot be read costs time, not safety."""
+        if tree != self._earlier[0]:
+            self._earlier = (tree, {})
+            with suppress(IntegrityError):  # its files are read again
+                nodes = {node.name: node for node in self._reader.tree(tree) if node.type in (FILE, DIR)}
+                self._earlier = (tree, nodes)
+        return self._earlier[1]
 
-    def _end(self, job: _Job) -> None:
-        """One part of a job ended; the last one finishes it."""
-        with self._guard:
-            job.pending -= 1
-            if job.pending:
-                return
+    def _chunks(self, job: Chunks) -> Chunked:
         try:
-            if job.reading.why is None and not _is_same(job.found, os.fstat(job.file)):
-                job.reading = Reading(CHANGED)
-            os.close(job.file)
-            if self._failure is None:
-                self._tally.add(files=1)
-                job.finish(job.reading)
-        except BaseException as error:  # noqa: BLE001 (raised by the walk)
-            self._failure = self._failure or error
+            file = os.open(job.name, _READ, dir_fd=self._folders.file(job.folder))
+        except OSError as error:
+            return Chunked(b"", _why(error), is_whole=False, packs=self._writer.taken())
+        try:
+            was_same = facts_of(os.fstat(file)) == job.facts
+            ids = self._read_chunks(file, job)
+            if ids is None:
+                return Chunked(b"", CHANGED, is_whole=False, packs=self._writer.taken())
+            is_same = was_same and facts_of(os.fstat(file)) == job.facts
+            return Chunked(ids, None if is_same else CHANGED, is_whole=True, packs=self._writer.taken())
+        except OSError as error:
+            return Chunked(b"", _why(error), is_whole=False, packs=self._writer.taken())
+        finally:
+            os.close(file)
+
+    def _read_chunks(self, file: int, job: Chunks) -> bytes | None:
+        """The ids of the chunks; None when the file has become shorter."""
+        ids = bytearray()
+        for offset, length, is_hole in holes(file, job.end, job.step, job.start):
+            if is_hole:
+                ids += self._writer.save(BlobKind.DATA, zeros(length), zero_id(length))
+                continue
+            chunk = self._read(file, offset, length)
+            if len(chunk) < length:
+                return None
+            ids += self._writer.save(BlobKind.DATA, chunk, zero_id(length) if is_zero(chunk) else None)
+        return bytes(ids) if os.fstat(file).st_size >= job.end else None  # what lies beyond the end reads as a hole
+
+    def _read(self, file: int, offset: int, length: int) -> memoryview:
+        """Bytes of a file, in the one buffer; fewer when it ends before."""
+        if length > len(self._buffer):
+            self._buffer = bytearray(length)
+        chunk, done = memoryview(self._buffer)[:length], 0
+        while done < length and (read := os.preadv(file, [chunk[done:]], offset + done)):
+            done += read
+        return chunk[:done]
+
+    def is_unchanged(self, node: Node, earlier: Node | None) -> bool:
+        """Whether an earlier copy of a file need not be read again, and the vault still holds it."""
+        return (
+            earlier is not None
+            and node.mtime == earlier.mtime
+            and node.size == earlier.size
+            and node.ctime == earlier.ctime
+            and node.inode == earlier.inode
+            and earlier.type == FILE
+            and self._holds(earlier.content)
+        )
+
+    def _holds(self, ids: bytes | bytearray) -> bool:
+        has = self._index.has
+        return all(has(BlobKind.DATA, bytes(ids[i : i + ID_BYTES])) for i in range(0, len(ids), ID_BYTES))
+
+    @property
+    def writer(self) -> CrewWriter:
+        """Where blobs go."""
+        return self._writer
+
+    def device_of(self, found: os.stat_result) -> int:
+        """A number for the file system: the system's own differs with every mount, so the root's is 1."""
+        return 1 if found.st_dev == self._device else found.st_dev + 2
 
 
-class _Job:
-    """One file being read in parts; the walk's own part is the first."""
+class _Batch:
+    """One job of names on its way."""
 
-    def __init__(self, file: int, found: os.stat_result, finish: Finish) -> None:
-        self.file, self.found, self.finish = file, found, finish
-        self.ids = bytearray()
-        self.pending = 1
-        self.reading = Reading()
+    def __init__(self, filer: Filer, job: Names) -> None:
+        self._filer, self._folder = filer, job.folder
+        self.entries: list[bytes | Node | None] = []
+        self.wrong: list[tuple[bytes, str]] = []
+        self.files = self.data_bytes = self._read_bytes = 0
 
-    def put(self, number: int, blob_id: bytes) -> None:
-        """The id of one chunk."""
-        self.ids[number * ID_BYTES : (number + 1) * ID_BYTES] = blob_id
+    def miss(self, name: bytes, why: str) -> None:
+        """Nothing can be stored under a name."""
+        self.entries.append(None)
+        self._record(name, why)
+
+    def _record(self, name: bytes, why: str) -> None:
+        self.wrong.append((b"%s/%s" % (self._folder, name) if self._folder else name, why))
+
+    def entry(self, folder: int, name: bytes, earlier: Node | None) -> bytes | Node | None:
+        """Deal with one name."""
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        device = self._filer.device_of(found) if found.st_nlink > 1 else 1
+        node = node_of(name, found, device)
+        if node is None or node.type == SOCKET:  # a socket is its server's, and means nothing without it
+            return None
+        if node.type == FILE:
+            return self._file(folder, node, found, earlier)
+        node.xattrs = read_xattrs(path_below(folder, name))
+        if node.type == DIR:
+            node.subtree = earlier.subtree if earlier is not None else b""
+            return node
+        if node.type == SYMLINK:
+            node.target = os.readlink(name, dir_fd=folder)
+        return encode_node(node)
+
+    def _file(self, folder: int, node: Node, found: os.stat_result, earlier: Node | None) -> bytes | Node | None:
+        if self._filer.is_unchanged(node, earlier) and earlier is not None:
+            node.content, node.xattrs = earlier.content, earlier.xattrs  # attributes change the change time too
+            return self._done(node)
+        file = os.open(node.name, _READ, dir_fd=folder)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                self._record(node.name, CHANGED)
+                return None
+            node.xattrs = read_xattrs(file)
+            if node.size > INLINE_BYTES or (self._read_bytes > ENOUGH_BYTES and node.size > TINY_BYTES):
+                return node
+            reading = read_small(file, node, found, self._filer.writer)
+        finally:
+            os.close(file)
+        self._read_bytes += node.size
+        if reading.why is not None:
+            self._record(node.name, reading.why)
+        return self._done(node) if reading.is_whole else None
+
+    def _done(self, node: Node) -> bytes:
+        self.files += 1
+        self.data_bytes += node.size
+        return encode_node(node)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)

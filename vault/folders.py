@@ -10,7 +10,7 @@ MOST_OPEN = 64
 
 
 class Folders:
-    """Keeps the folders that were used last open. Not thread-safe. A path is names joined by slashes, empty the root."""
+    """Keeps the folders used last open; a path is names joined by slashes, empty for the root. Not thread-safe."""
 
     def __init__(self, root: int) -> None:
         self._root = root

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +20,7 @@ from refloat.clock import monotonic_seconds, pause
 from refloat.errors import ConfigError, InvalidDocument, MissingKey, RefloatError
 from refloat.registry import open_object_store
 from refloat.transfer import MoverResult, MoverSpec, Progress, result_of_failure
-from vault.archive import archive
+from vault.archive import Reopen, archive
 from vault.extract import extract
 from vault.repository import OpenVault, open_vault
 from vault.tally import Tally
@@ -65,14 +66,15 @@ def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tall
     store = open_object_store(spec.vault_url, environment)
     try:
         vault = open_vault(store, password)
-        moved = _archive(vault, spec, path, tally) if spec.action == "archive" else _extract(vault, spec, path, tally)
+        reopen = partial(open_object_store, spec.vault_url, environment)
+        moved = (_archive if spec.action == "archive" else _extract)(vault, spec, path, tally, reopen)
     finally:
         store.close()
     return moved.model_copy(update={"seconds": round(monotonic_seconds() - begun, 3)})
 
 
-def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally) -> MoverResult:
-    done = archive(vault, path, tally, parent=spec.parent)
+def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen: Reopen) -> MoverResult:
+    done = archive(vault, path, tally, parent=spec.parent, reopen=reopen)
     return MoverResult(
         action="archive",
         volume=spec.volume,
@@ -86,7 +88,7 @@ def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally) -> Mov
     )
 
 
-def _extract(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally) -> MoverResult:
+def _extract(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen: Reopen) -> MoverResult:
     if spec.tree is None:
         raise InvalidDocument("the mover's spec names no tree to extract")
     done = extract(vault, spec.tree, path, tally, top=spec.top)
