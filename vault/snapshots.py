@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,22 +17,28 @@ from refloat import __version__
 from refloat.errors import IntegrityError
 from refloat.recovery_point import RecoveryPoint
 from vault.blobs import ID_BYTES, BlobKind, PackedBlob
-from vault.instants import format_instant, to_nanoseconds
+from vault.instants import format_instant, parse_instant, to_datetime, to_nanoseconds
 from vault.reading import Place
 
 PROGRAM = "refloat"
 _PATH = f"/{PROGRAM}/"
+_POINT = "point="
 _DESCRIPTOR = re.compile(r"descriptor=([0-9a-f]{64})@([0-9a-f]{64})\+(\d+)\+(\d+)\+(\d+)")
 
 
 @dataclass(frozen=True)
 class SnapshotRecord:
-    """One snapshot record. ``descriptor`` is where the point's descriptor lay when it was sealed: a shortcut only."""
+    """One snapshot record. ``descriptor`` is where the point's descriptor lay when it was sealed: a shortcut only.
+
+    ``point_id`` and ``time`` (the point's cut) say which point it is when the descriptor is damaged.
+    """
 
     name: str
     tree: bytes
     application: str | None
     descriptor: Place | None
+    point_id: str | None = None
+    time: datetime | None = None
 
 
 def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place, *, files: int, data_bytes: int) -> bytes:
@@ -56,7 +63,7 @@ def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place, *, files
             "paths": [_PATH + point.application],
             "hostname": point.cluster,
             "username": PROGRAM,
-            "tags": [PROGRAM, f"point={point.id}"],
+            "tags": [PROGRAM, f"{_POINT}{point.id}"],
             "program_version": f"{PROGRAM} {__version__} (descriptor={place})",
             "summary": summary,
         }
@@ -74,14 +81,16 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
         tree, paths, tags = bytes.fromhex(record["tree"]), record.get("paths") or (), record.get("tags") or ()
         if len(tree) != ID_BYTES:
             raise ValueError("an id of the wrong length")
+        time = to_datetime(parse_instant(record["time"]))
         program = str(record.get("program_version", ""))
         application = next((str(path).removeprefix(_PATH) for path in paths if str(path).startswith(_PATH)), None)
         if application is None and PROGRAM not in tags and not program.startswith(f"{PROGRAM} "):
             return None
-    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as wrong:
         raise IntegrityError(f"snapshots/{name} does not say what it must") from wrong
     found = _DESCRIPTOR.search(program)
-    return SnapshotRecord(name, tree, application, _place(found) if found else None)
+    point_id = next((str(tag).removeprefix(_POINT) for tag in tags if str(tag).startswith(_POINT)), None)
+    return SnapshotRecord(name, tree, application, _place(found) if found else None, point_id, time)
 
 
 def _place(found: re.Match[str]) -> Place:

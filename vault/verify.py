@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from pydantic import ValidationError
+
 from refloat.errors import IntegrityError, NotFound
 from refloat.recovery_point import DESCRIPTOR, CataloguedPoint, RecoveryPoint
+from vault.bits import Bits
 from vault.blobs import BlobKind
 from vault.catalogue import manifests
-from vault.disk import shown
 from vault.files import FileKind, key_of, stored
-from vault.nodes import DIR, FILE, Node, walk
+from vault.findings import Findings
+from vault.nodes import DIR
 from vault.packs import read_header
+from vault.reach import Reach
 from vault.reading import BlobReader, Range, in_parallel
 from vault.repository import REQUESTS, OpenVault
 from vault.snapshots import decode_record
@@ -35,7 +39,7 @@ BATCH_BLOBS = 1024
 
 @dataclass(frozen=True)
 class Verified:
-    """What was read, and found to be what was sealed."""
+    """What was read, and found to be what was sealed. A folder that stands in several places is counted once."""
 
     trees: int
     files: int
@@ -70,7 +74,14 @@ def verify(vault: OpenVault, sealed: CataloguedPoint, *, level: Literal["sample"
         work.data(all_of_it=level == "full")
     except IntegrityError as wrong:
         raise IntegrityError(f"recovery point {sealed.point.id} is damaged: {wrong}", **wrong.context) from wrong
-    return Verified(work.trees, work.files, work.file_bytes, work.blobs, work.blobs_read, work.bytes_read)
+    return work.verified()
+
+
+def sample(used: Bits) -> Iterator[int]:
+    """A random share of the data blobs in use."""
+    wanted = min(len(used), SAMPLE_LIMIT, max(SAMPLE_BLOBS, int(len(used) * SAMPLE_SHARE)))
+    chosen = set(random.sample(range(len(used)), wanted))
+    return (number for place, number in enumerate(used) if place in chosen)
 
 
 def _verify_record(vault: OpenVault, sealed: CataloguedPoint) -> None:
@@ -89,7 +100,11 @@ def _verify_descriptor(reader: BlobReader, sealed: CataloguedPoint) -> None:
     if node is None:
         raise IntegrityError(f"it holds no {DESCRIPTOR}")
     text = b"".join(reader.read(BlobKind.DATA, blob_id) for blob_id in node.blobs)
-    if RecoveryPoint.model_validate_json(text) != sealed.point:
+    try:
+        is_same = RecoveryPoint.model_validate_json(text) == sealed.point
+    except ValidationError as wrong:
+        raise IntegrityError(f"its {DESCRIPTOR} does not say what it must") from wrong
+    if not is_same:
         raise IntegrityError(f"its {DESCRIPTOR} says something else than was sealed")
     for volume in sealed.point.volumes:
         if _subtree(reader, bytes.fromhex(sealed.tree), volume.path) != bytes.fromhex(volume.tree):
@@ -111,39 +126,18 @@ class _Verification:
     def __init__(self, vault: OpenVault) -> None:
         self._vault, self._index = vault, vault.index(is_fresh=True)
         self.reader = BlobReader(vault.files, self._index)
-        self._used = bytearray(self._index.count(BlobKind.DATA) // 8 + 1)
+        self._findings = Findings(self._index)
+        self._reach = Reach(self.reader, self._index, self._findings)
+        self._used = self._reach.used[BlobKind.DATA]
         self._packs: set[bytes] = set()
-        self.trees = self.files = self.file_bytes = self.blobs = self.blobs_read = self.bytes_read = 0
+        self._blobs_read = self._bytes_read = 0
 
     def structure(self, root: bytes) -> None:
         """Walk every tree."""
-        self._tree(root)
-        for path, node in walk(root, self.reader.tree):
-            if node.type == DIR:
-                self._tree(node.subtree)
-            elif node.type == FILE:
-                self._file(b"/".join(path), node)
-
-    def _tree(self, tree: bytes) -> None:
-        self.trees += 1
-        self._packs.add(self.reader.place(BlobKind.TREE, tree)[0])
-
-    def _file(self, path: bytes, node: Node) -> None:
-        size = 0
-        for blob_id in node.blobs:
-            number = self._index.number(BlobKind.DATA, blob_id)
-            if number is None:
-                raise IntegrityError(f"{shown(path)}: data blob {blob_id.hex()} is in no index", blob=blob_id.hex())
-            pack, blob = self._index.at(BlobKind.DATA, number)
-            size += blob.size_bytes
-            if not self._used[number >> 3] & 1 << (number & 7):
-                self._used[number >> 3] |= 1 << (number & 7)
-                self._packs.add(pack)
-                self.blobs += 1
-        if size != node.size:
-            raise IntegrityError(f"{shown(path)} has {node.size} bytes, its blobs together {size}")
-        self.files += 1
-        self.file_bytes += size
+        met = self._reach.walk(root)
+        for key, path in met.items():
+            raise IntegrityError(f"{path}: {self._findings.objects[key].reasons[0]} ({key})", object=key)
+        self._packs = {self._index.at(kind, number)[0] for kind, used in self._reach.used.items() for number in used}
 
     def packs(self) -> None:
         """Every pack the point needs is stored, in the size its blobs make."""
@@ -175,24 +169,22 @@ class _Verification:
 
     def data(self, *, all_of_it: bool) -> None:
         """Read data blobs."""
-        numbers = self._numbers() if all_of_it else self._sample()
+        numbers = iter(self._used) if all_of_it else sample(self._used)
         with ThreadPoolExecutor(REQUESTS, thread_name_prefix="verify") as pool:
             while batch := list(islice(numbers, BATCH_BLOBS)):
                 places = [self._index.at(BlobKind.DATA, number) for number in batch]
                 in_parallel(self._read, self.reader.ranges(places), pool)
-                self.blobs_read += len(places)
-                self.bytes_read += sum(blob.size_bytes for _, blob in places)
+                self._blobs_read += len(places)
+                self._bytes_read += sum(blob.size_bytes for _, blob in places)
 
     def _read(self, wanted: Range) -> None:
         for _ in self.reader.read_range(wanted):
             pass
 
-    def _numbers(self) -> Iterator[int]:
-        for number in range(self._index.count(BlobKind.DATA)):
-            if self._used[number >> 3] & 1 << (number & 7):
-                yield number
-
-    def _sample(self) -> Iterator[int]:
-        wanted = min(self.blobs, SAMPLE_LIMIT, max(SAMPLE_BLOBS, int(self.blobs * SAMPLE_SHARE)))
-        chosen = set(random.sample(range(self.blobs), wanted))
-        return (number for place, number in enumerate(self._numbers()) if place in chosen)
+    def verified(self) -> Verified:
+        """What was read."""
+        reach = self._reach
+        return Verified(
+            len(reach.used[BlobKind.TREE]), reach.files, reach.file_bytes, len(self._used), self._blobs_read,
+            self._bytes_read,
+        )  # fmt: skip

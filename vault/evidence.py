@@ -1,0 +1,170 @@
+"""Evidence: reading a vault that may be damaged; damage is written down among the findings, and reading goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+import orjson
+
+from refloat.errors import IntegrityError, NotFound
+from vault.blobs import BlobKind, PackedBlob
+from vault.files import FileKind, key_of, read_named, stored
+from vault.findings import Findings
+from vault.index import Index
+from vault.pack_proof import PackProof, prove
+from vault.reading import BlobReader, Range
+from vault.repository import REQUESTS, OpenVault
+
+BATCH_BLOBS = 1024
+PACKS_AT_ONCE = 4
+"""Whole packs read at once; each takes the memory of one request."""
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class IndexSeen:
+    """Everything the readable index files say. ``twice``: packs that more than one index file names."""
+
+    index: Index
+    names: set[str] = field(default_factory=set)
+    damaged: dict[str, str] = field(default_factory=dict)
+    packs: set[bytes] = field(default_factory=set)
+    twice: set[bytes] = field(default_factory=set)
+
+
+def read_each(vault: OpenVault, kind: FileKind, names: Iterable[str]) -> Iterator[tuple[str, bytes | IntegrityError]]:
+    """Name and JSON text of small files, or why one does not read; those that went away are passed over."""
+
+    def read(name: str) -> tuple[str, bytes | IntegrityError | None]:
+        try:
+            return name, vault.files.read(kind, name)
+        except IntegrityError as wrong:
+            return name, wrong
+        except NotFound:
+            return name, None
+
+    with ThreadPoolExecutor(REQUESTS, thread_name_prefix=f"read {kind.value}") as pool:
+        for name, text in ahead(pool, read, names, REQUESTS):
+            if text is not None:
+                yield name, text
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable[[Job], Answer], jobs: Iterable[Job], count: int) -> Iterator[Answer]:
+    """Answers in the order of the jobs, of which no more than ``count`` are begun before their turn."""
+    waiting: deque[Future[Answer]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) >= count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
+def read_index(vault: OpenVault) -> IndexSeen:
+    """All index files; the damaged ones are told and passed over."""
+    seen = IndexSeen(Index(), names={name for name, _ in stored(vault.store, FileKind.INDEX)})
+    for name, text in read_each(vault, FileKind.INDEX, sorted(seen.names)):
+        if isinstance(text, IntegrityError):
+            seen.damaged[name] = text.message
+            continue
+        try:
+            seen.index.add_file(text)
+        except IntegrityError as wrong:
+            seen.damaged[name] = wrong.message
+            continue
+        here = {bytes.fromhex(pack["id"]) for pack in orjson.loads(text)["packs"] or ()}
+        seen.twice |= here & seen.packs
+        seen.packs |= here
+    return seen
+
+
+@dataclass
+class PacksSeen:
+    """The listing of all packs against the index. ``unindexed``: name and size of those that no index names."""
+
+    count: int = 0
+    size_bytes: int = 0
+    unindexed: list[tuple[bytes, int]] = field(default_factory=list)
+
+
+def compare_packs(vault: OpenVault, seen: IndexSeen, findings: Findings) -> PacksSeen:
+    """Every pack that the index names is stored, in the size its blobs make."""
+    listed, missing = PacksSeen(), set(seen.packs)
+    for name, found in stored(vault.store, FileKind.PACK):
+        pack = bytes.fromhex(name)
+        listed.count += 1
+        listed.size_bytes += found.size_bytes
+        if pack not in missing:
+            listed.unindexed.append((pack, found.size_bytes))
+            continue
+        missing.discard(pack)
+        expected = seen.index.pack_bytes(pack)
+        if found.size_bytes != expected:
+            findings.add_pack(pack, f"it has {found.size_bytes} bytes, not {expected}")
+    for pack in sorted(missing):
+        findings.add_pack(pack, "it is gone")
+    return listed
+
+
+def read_blobs(
+    vault: OpenVault, index: Index, findings: Findings, numbers: Iterable[int], moved: Callable[[int, int], None]
+) -> None:
+    """Read data blobs by their numbers; ``moved`` hears how many, and how many bytes of them, were read well."""
+    reader, rest = BlobReader(vault.files, index), iter(numbers)
+
+    def read(wanted: Range) -> tuple[Range, str | None, dict[PackedBlob, str]]:
+        bad: dict[PackedBlob, str] = {}
+        try:
+            sealed = memoryview(reader.fetch(wanted))
+        except IntegrityError as gone:
+            return wanted, gone.message, bad
+        for blob in wanted.blobs:
+            start = blob.offset - wanted.start
+            try:
+                reader.open(wanted.pack, blob, sealed[start : start + blob.sealed_bytes])
+            except IntegrityError as wrong:
+                bad[blob] = wrong.message
+        return wanted, None, bad
+
+    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="verify") as pool:
+        while batch := list(islice(rest, BATCH_BLOBS)):
+            places = [index.at(BlobKind.DATA, number) for number in batch]
+            whole = [place for place in places if not findings.has_pack(place[0])]
+            for wanted, gone, bad in ahead(pool, read, reader.ranges(whole), REQUESTS):
+                if gone is not None:
+                    findings.add_pack(wanted.pack, gone)
+                    continue
+                for blob, reason in bad.items():
+                    number = index.number(BlobKind.DATA, blob.id)
+                    if number is not None:
+                        findings.add_blob(BlobKind.DATA, number, reason)
+                good = [blob for blob in wanted.blobs if blob not in bad]
+                moved(len(good), sum(blob.size_bytes for blob in good))
+
+
+def read_packs(vault: OpenVault, packs: Iterable[tuple[bytes, int]]) -> Iterator[PackProof]:
+    """Every byte of packs, given by id and size."""
+    with ThreadPoolExecutor(PACKS_AT_ONCE, thread_name_prefix="verify packs") as pool:
+        yield from ahead(pool, lambda each: prove(vault.files, *each), packs, PACKS_AT_ONCE)
+
+
+def look_at_other_files(vault: OpenVault, findings: Findings) -> None:
+    """Key files and vault locks: what is damaged there keeps nobody from recovering, until it does."""
+    for kind in (FileKind.KEY, FileKind.LOCK):
+        for name, _ in stored(vault.store, kind):
+            with suppress(NotFound):
+                try:
+                    read_named(vault.store, kind, name) if kind is FileKind.KEY else vault.files.read(kind, name)
+                except IntegrityError as wrong:
+                    findings.add(key_of(kind, name), wrong.message)
