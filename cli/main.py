@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deploy, failing, looking, protect, recover, server, sweep
+from cli import deploy, failing, looking, protect, recover, server, sweep, vault
 from refloat import __version__
 from refloat.errors import ConfigError, Interrupted, RefloatError
 
@@ -50,6 +50,7 @@ app.command()(recover.recover)
 app.command()(sweep.sweep)
 app.command()(deploy.deploy)
 app.add_typer(server.app)
+app.add_typer(vault.app)
 
 
 @app.command()

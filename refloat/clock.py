@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+CLOCK_ALLOWANCE = timedelta(minutes=10)
+"""Clocks that differ by more are not believed, and nothing is deleted on their word."""
+
 
 def now() -> datetime:
     """The present instant, aware, in UTC."""

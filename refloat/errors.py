@@ -13,7 +13,7 @@
     │                          NotReady · EmptySelection                        30
     ├─ VaultError
     │   ├─ VaultMissing 40 · WrongKey 41 · LeaseHeld (later) 42 · UnsupportedFormat 43 ·
-    │   │  NotAVault 44 · TransferFailed (later) 45
+    │   │  NotAVault 44 · TransferFailed (later) 45 · ClocksDisagree 46
     │   └─ IntegrityError      data is not what was sealed              never   49
     ├─ ConsistencyError
     │   └─ QuiesceFailed 50 · ThawUnconfirmed 51 · SnapshotFailed 52 · ConsistencyTooLow 53
@@ -295,7 +295,7 @@ class LeaseHeld(VaultError):
     """Another client holds a vault lock that conflicts."""
 
     code = "LEASE-HELD"
-    default_guidance = "Wait for the other run to end, or remove its lock with restic unlock if that run is dead."
+    default_guidance = "Wait for the other run to end, or look with refloat vault unlock whether that run is dead."
     retry = Retry.LATER
     exit_code = 42
 
@@ -323,6 +323,14 @@ class TransferFailed(VaultError):
     default_guidance = "Read the mover's last words above; run again, what was stored is reused."
     retry = Retry.LATER
     exit_code = 45
+
+
+class ClocksDisagree(VaultError):
+    """Clocks differ by more than can be ignored where something would be deleted on their word."""
+
+    code = "CLOCKS-DISAGREE"
+    default_guidance = "Set the clock that is wrong (NTP), then run again; nothing was deleted."
+    exit_code = 46
 
 
 class IntegrityError(VaultError):

@@ -27,8 +27,9 @@ from refloat.errors import (
 from refloat.ports.object_store import ObjectStore
 from vault.files import CONFIG, FileKind, SealedFiles, key_of, read_named, stored, write_named
 from vault.index import Index
+from vault.judging import KnownDead, nobody_is_known_dead
 from vault.keys import make_key_file, open_key_file
-from vault.locks import REFRESH, hold
+from vault.locks import REFRESH, HeldLock, hold
 from vault.polynomial import is_irreducible, random_polynomial
 from vault.sealing import BadSeal, MasterKey, Sealer
 
@@ -88,13 +89,21 @@ class OpenVault:
                 some = names[start : start + REQUESTS]
                 yield from zip(some, pool.map(read, some), strict=True)
 
-    def lock(self, run: str, *, refresh: timedelta = REFRESH) -> AbstractContextManager[None]:
+    def lock(
+        self,
+        run: str,
+        *,
+        is_exclusive: bool = False,
+        refresh: timedelta = REFRESH,
+        is_dead: KnownDead = nobody_is_known_dead,
+    ) -> AbstractContextManager[HeldLock]:
         """Hold the vault lock of a run while the block runs (``vault.locks.hold``).
 
         Raises:
-            LeaseHeld: Somebody holds an exclusive lock.
+            LeaseHeld: Somebody holds a conflicting lock.
+            ClocksDisagree: An exclusive lock is wanted, and this machine's clock and the store's differ.
         """
-        return hold(self.files, run, refresh=refresh)
+        return hold(self.files, run, is_exclusive=is_exclusive, refresh=refresh, is_dead=is_dead)
 
     def close(self) -> None:
         """Let go of the store; idempotent."""
