@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deploy, failing, looking, protect, recover, server, sweep, vault
+from cli import deploy, failing, looking, protect, recover, server, sweep, vault, verify
 from refloat import __version__
 from refloat.errors import ConfigError, Interrupted, RefloatError
 
@@ -45,6 +45,7 @@ def root(
 app.command()(looking.discover)
 app.command()(protect.protect)
 app.command()(looking.points)
+app.command()(verify.verify)
 app.command()(recover.plan)
 app.command()(recover.recover)
 app.command()(sweep.sweep)

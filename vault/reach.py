@@ -56,6 +56,7 @@ class _Frame:
     name: bytes
     number: int
     nodes: Iterator[Node]
+    is_new: bool
     is_clean: bool = True
 
 
@@ -90,6 +91,7 @@ class _Walk:
         elif number in self._soiled:
             self._soil()
         elif number not in self._reach.clean:
+            is_new = number not in self._reach.used[BlobKind.TREE]
             self._reach.used[BlobKind.TREE].add(number)
             pack, _ = self._index.at(BlobKind.TREE, number)
             nodes = None if self._findings.concerns(BlobKind.TREE, number, pack) else self._nodes(number, tree)
@@ -97,7 +99,7 @@ class _Walk:
                 self._soiled.add(number)
                 self._meet(name, key_of(FileKind.PACK, pack.hex()))
             else:
-                self._stack.append(_Frame(name, number, iter(nodes)))
+                self._stack.append(_Frame(name, number, iter(nodes), is_new))
 
     def _nodes(self, number: int, tree: bytes) -> list[Node] | None:
         try:
@@ -132,8 +134,9 @@ class _Walk:
             key, path = key_of(FileKind.PACK, pack.hex()), shown(self._path(node.name))
             self._findings.add(key, f"{path} has {node.size} bytes, its blobs together {size}")
             self._meet(node.name, key)
-        self._reach.files += 1
-        self._reach.file_bytes += node.size
+        if frame.is_new:
+            self._reach.files += 1
+            self._reach.file_bytes += node.size
 
     def _lose(self, name: bytes, kind: BlobKind, blob_id: bytes) -> None:
         """A blob is in no index."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from refloat.errors import LeaseHeld, NoEligibleRecoveryPoint
 from refloat.recovery_point import CataloguedPoint
@@ -83,6 +84,10 @@ class _Looked:
     point: SealedPoint
     met: dict[str, str] = field(default_factory=dict)
 
+    def place(self) -> tuple[bool, datetime | None, str]:
+        """By cut; those without one last."""
+        return self.point.cut_at is None, self.point.cut_at, self.point.id or ""
+
     def affected(self, path: str) -> Affected:
         return Affected(self.point.id, self.point.application, self.point.cut_at, path)
 
@@ -129,6 +134,7 @@ class _Survey:
         self._packs = compare_packs(self._vault, self._seen, self._findings)
         look_at_other_files(self._vault, self._findings)
         self._look_at_points()
+        self._points.sort(key=_Looked.place)
         self._remark(self._records.foreign, "snapshot of other programs was not looked at")
         self._remark(len(self._packs.unindexed), "pack is in no index, and nothing needs it: prune removes it")
         self._remark(len(self._seen.twice), "pack is in more than one index file")
@@ -263,7 +269,6 @@ class _Survey:
             Surveyed(lost.id, lost.application, lost.cut_at, key.partition("/")[2], (key,))
             for key, lost in self._missing.items()
         ]
-        points.sort(key=lambda each: (each.cut_at is not None, each.cut_at, each.id or ""))
         return Survey(self._level, tuple(points), tuple(damages), tuple(self._remarks), self._counts)
 
 
