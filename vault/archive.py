@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from refloat.errors import ConfigError
-from refloat.ports.object_store import ObjectStore
 from refloat.recovery_point import FolderFacts
 from vault import disk
 from vault.blobs import ID_BYTES, BlobKind
@@ -22,7 +20,7 @@ from vault.chunking import chunk_bytes
 from vault.claims import Claims
 from vault.crew import Crew, crew_of
 from vault.disk import names_in, shown, translated
-from vault.files import SealedFiles
+from vault.files import Reopen, SealedFiles
 from vault.filing import Chunked, Chunks, Facts, Filed, Filer, Names
 from vault.folders import OPEN_FOLDER, Folders
 from vault.nodes import DIR, Node, encode_node, encode_tree
@@ -35,8 +33,6 @@ PIECE_BYTES = 16 << 20
 """What one job reads of a large file, at least a chunk."""
 MOST_NAMED = 100
 """Unreadable paths that are named; all are counted."""
-Reopen = Callable[[], ObjectStore]
-"""Opens the vault's store once more, for a worker: connections cannot be shared by processes."""
 
 
 @dataclass

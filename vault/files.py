@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import Enum
 from hashlib import sha256
@@ -19,6 +19,8 @@ from vault.compressing import BadFrame
 from vault.sealing import BadSeal, MasterKey
 
 CONFIG = "config"
+Reopen = Callable[[], ObjectStore]
+"""Opens the vault's store once more, for a worker process: connections cannot be shared."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 

@@ -35,10 +35,13 @@ class Folders:
         for name in path[len(known) :].lstrip(b"/").split(b"/"):
             known = known + b"/" + name if known else name
             here = os.open(name, OPEN_FOLDER, dir_fd=here)
-            self._keep(known, here)
+            self.keep(known, here)
         return here
 
-    def _keep(self, path: bytes, file: int) -> None:
+    def keep(self, path: bytes, file: int) -> None:
+        """Take over a folder that somebody opened."""
+        if path in self._open:
+            os.close(self._open.pop(path))
         self._open[path] = file
         if len(self._open) > MOST_OPEN:
             _, oldest = self._open.popitem(last=False)

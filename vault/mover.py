@@ -20,8 +20,9 @@ from refloat.clock import monotonic_seconds, pause
 from refloat.errors import ConfigError, InvalidDocument, MissingKey, RefloatError
 from refloat.registry import open_object_store
 from refloat.transfer import MoverResult, MoverSpec, Progress, result_of_failure
-from vault.archive import Reopen, archive
+from vault.archive import archive
 from vault.extract import extract
+from vault.files import Reopen
 from vault.repository import OpenVault, open_vault
 from vault.tally import Tally
 
@@ -91,7 +92,7 @@ def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen
 def _extract(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen: Reopen) -> MoverResult:
     if spec.tree is None:
         raise InvalidDocument("the mover's spec names no tree to extract")
-    done = extract(vault, spec.tree, path, tally, top=spec.top)
+    done = extract(vault, spec.tree, path, tally, top=spec.top, reopen=reopen)
     return MoverResult(
         action="extract", volume=spec.volume, tree=spec.tree, files=done.files, data_bytes=done.data_bytes
     )

@@ -10,13 +10,14 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
 
 from vault.chunking import zeros
 from vault.disk import names_in, path_below, write_xattrs
+from vault.folders import OPEN_FOLDER
 from vault.nodes import CHARDEV, DEV, FIFO, SYMLINK, Node
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MADE = {FIFO: stat.S_IFIFO, DEV: stat.S_IFBLK, CHARDEV: stat.S_IFCHR}
@@ -76,19 +77,12 @@ def open_folder(folder: int, name: bytes) -> int:
     return _open_to_empty(folder, name)
 
 
-def open_below(folder: int, path: Sequence[bytes]) -> int:
-    """The folder that a path of folders leads to."""
-    here = os.dup(folder)
-    for name in path:
-        above, here = here, os.open(name, OPEN_FOLDER, dir_fd=here)
-        os.close(above)
-    return here
-
-
 def open_file(folder: int, name: bytes, size: int) -> tuple[int, bool]:
     """A file of that name, and whether it is new and empty. One of the right size, of one name only, is kept: an
     earlier try may have written parts of it.
     """
+    with suppress(FileExistsError):
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=folder), True
     found = look(folder, name)
     if found is not None:
         if stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_nlink == 1 and size:
@@ -97,17 +91,18 @@ def open_file(folder: int, name: bytes, size: int) -> tuple[int, bool]:
     return os.open(name, _NEW_FILE, 0o600, dir_fd=folder), True
 
 
-def link(root: int, path: Sequence[bytes], folder: int, name: bytes) -> None:
-    """Make the name one more of the file at a path below ``root``."""
-    above = open_below(root, path[:-1])
-    try:
-        first, here = look(above, path[-1]), look(folder, name)
-        if first is not None and here is not None and (first.st_dev, first.st_ino) == (here.st_dev, here.st_ino):
-            return
-        remove(folder, name)
-        os.link(path[-1], name, src_dir_fd=above, dst_dir_fd=folder, follow_symlinks=False)
-    finally:
-        os.close(above)
+def open_to_finish(folder: int, name: bytes) -> int:
+    """A regular file that is there, to be given its facts."""
+    return os.open(name, _OLD_FILE, dir_fd=folder)
+
+
+def link(above: int, first: bytes, folder: int, name: bytes) -> None:
+    """Make the name one more of the file ``first`` in the folder ``above``."""
+    known, here = look(above, first), look(folder, name)
+    if known is not None and here is not None and (known.st_dev, known.st_ino) == (here.st_dev, here.st_ino):
+        return
+    remove(folder, name)
+    os.link(first, name, src_dir_fd=above, dst_dir_fd=folder, follow_symlinks=False)
 
 
 def make_special(folder: int, node: Node) -> None:
@@ -125,7 +120,22 @@ def make_special(folder: int, node: Node) -> None:
     os.utime(node.name, ns=(node.mtime, node.mtime), dir_fd=folder, follow_symlinks=False)
 
 
-def set_facts(file: int, node: Node) -> None:
+class Facts(Protocol):
+    """What a file or folder is besides its content; times are nanoseconds since 1970."""
+
+    @property
+    def mode(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def mtime(self) -> int: ...
+    @property
+    def xattrs(self) -> tuple[tuple[str, bytes], ...]: ...
+
+
+def set_facts(file: int, node: Facts) -> None:
     """Owner, attributes, mode and times of an open file or folder, in the order in which none undoes another: a new
     owner clears the set-id bits and capabilities, and a mode changes the mask of an access control list.
     """
