@@ -84,6 +84,12 @@ class VolumeCopy(Value):
     driver: str
     requested_bytes: int = Field(description="Size the claim asks for.")
     access_modes: tuple[str, ...] = ()
+    mode: Literal["folder", "device"] = Field(
+        default="folder", description="device: the tree holds one file, the bytes of a raw block volume."
+    )
+    chunk_bytes: int | None = Field(
+        default=None, description="Of a device: size of its chunks, which the next copy must use again."
+    )
     files: int
     data_bytes: int = Field(description="Sum of all file sizes.")
     added_bytes: int = Field(description="What this copy added to the store.")

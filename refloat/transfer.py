@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from refloat.errors import RefloatError, from_json
+from refloat.ports.changed_blocks import ChangedList
 from refloat.recovery_point import FolderFacts, Value
 
 TERMINATION_LIMIT_BYTES = 4096
@@ -19,6 +20,9 @@ class MoverSpec(Value):
 
     ``archive``: the tree under the path given on the command line → vault; ``parent`` is the tree of the previous
     point's volume, for unchanged files. ``extract``: the tree ``tree`` → the path, whose own facts become ``top``.
+
+    In mode ``device`` the path is a raw block device, or a file that stands for one. The mode is said and never
+    guessed: a volume that is not there as promised must not become a copy of something else.
     """
 
     version: Literal[1] = 1
@@ -29,6 +33,12 @@ class MoverSpec(Value):
     tree: str | None = None
     top: FolderFacts | None = None
     parent: str | None = None
+    mode: Literal["folder", "device"] = "folder"
+    chunk_bytes: int | None = Field(default=None, description="Archive of a device: the chunk size of its last copy.")
+    changed: ChangedList | str | None = Field(
+        default=None, description="Archive of a device: what changed since the parent, or a file that holds it as JSON."
+    )
+    is_blank: bool = Field(default=False, description="Extract to a device: it is known to hold nothing but zeros.")
     password_env: str = "REFLOAT_PASSWORD"
 
 
@@ -54,6 +64,8 @@ class MoverResult(Value):
     files: int = 0
     data_bytes: int = 0
     added_bytes: int = 0
+    chunk_bytes: int | None = Field(default=None, description="Of a device: size of its chunks; see VolumeCopy.")
+    read_bytes: int | None = Field(default=None, description="Archive of a device: bytes that were read.")
     unreadable: tuple[str, ...] = Field(default=(), description="First paths that could not be read whole.")
     unreadable_count: int = 0
     seconds: float = 0.0
