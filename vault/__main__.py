@@ -1,6 +1,7 @@
 """`python -m vault`: a mover, as its Job runs it.
 
-Usage: python -m vault --spec FILE_OR_JSON --path DIR [--result FILE]. The exit code is 0 or that of the error.
+Usage: python -m vault --spec FILE_OR_JSON --path FOLDER_OR_DEVICE [--result FILE]. The exit code is 0 or that of
+the error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def main() -> int:
     """Read the command line and be a mover."""
     parser = argparse.ArgumentParser(prog="python -m vault", description="Moves one volume into or out of a vault.")
     parser.add_argument("--spec", required=True, help="a MoverSpec: a file, or its JSON text")
-    parser.add_argument("--path", required=True, type=Path, help="the folder the volume is mounted at")
+    parser.add_argument("--path", required=True, type=Path, help="where the volume is: its folder, or its device")
     parser.add_argument("--result", type=Path, default=Path("/dev/termination-log"), help="where the result goes")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)

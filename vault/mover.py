@@ -18,9 +18,12 @@ from pydantic import ValidationError
 
 from refloat.clock import monotonic_seconds, pause
 from refloat.errors import ConfigError, InvalidDocument, MissingKey, RefloatError
+from refloat.ports.changed_blocks import ChangedList
 from refloat.registry import open_object_store
 from refloat.transfer import MoverResult, MoverSpec, Progress, result_of_failure
 from vault.archive import archive
+from vault.device import archive_device
+from vault.device_extract import extract_device
 from vault.extract import extract
 from vault.files import Reopen
 from vault.repository import OpenVault, open_vault
@@ -53,8 +56,18 @@ def read_spec(text: str) -> MoverSpec:
     return spec
 
 
+def _read_list(file: str) -> ChangedList:
+    try:
+        return ChangedList.model_validate_json(Path(file).read_bytes())
+    except (OSError, ValueError) as error:  # a ValidationError is a ValueError
+        raise InvalidDocument(
+            f"the changed-block list {file} cannot be used: {type(error).__name__}",
+            guidance="Correct it, or run again without it: then everything is read.",
+        ) from error
+
+
 def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tally) -> MoverResult:
-    """Carry out a spec on a folder.
+    """Carry out a spec on a folder or a device.
 
     Raises:
         MissingKey: The environment holds no password.
@@ -68,7 +81,7 @@ def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tall
     try:
         vault = open_vault(store, password)
         reopen = partial(open_object_store, spec.vault_url, environment)
-        moved = (_archive if spec.action == "archive" else _extract)(vault, spec, path, tally, reopen)
+        moved = _WORK[spec.action, spec.mode](vault, spec, path, tally, reopen)
     finally:
         store.close()
     return moved.model_copy(update={"seconds": round(monotonic_seconds() - begun, 3)})
@@ -90,12 +103,46 @@ def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen
 
 
 def _extract(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen: Reopen) -> MoverResult:
+    tree = _tree(spec)
+    done = extract(vault, tree, path, tally, top=spec.top, reopen=reopen)
+    return MoverResult(action="extract", volume=spec.volume, tree=tree, files=done.files, data_bytes=done.data_bytes)
+
+
+def _archive_device(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, _: Reopen) -> MoverResult:
+    changed = _read_list(spec.changed) if isinstance(spec.changed, str) else spec.changed
+    done = archive_device(vault, path, tally, parent=spec.parent, chunk_size=spec.chunk_bytes, changed=changed)
+    tally.add(files=1)
+    return MoverResult(
+        action="archive",
+        volume=spec.volume,
+        tree=done.tree,
+        files=1,
+        data_bytes=done.size_bytes,
+        added_bytes=done.added_bytes,
+        chunk_bytes=done.chunk_bytes,
+        read_bytes=done.read_bytes,
+    )
+
+
+def _extract_device(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, _: Reopen) -> MoverResult:
+    tree = _tree(spec)
+    done = extract_device(vault, tree, path, tally, is_blank=spec.is_blank)
+    tally.add(files=1)
+    return MoverResult(action="extract", volume=spec.volume, tree=tree, files=1, data_bytes=done.size_bytes)
+
+
+def _tree(spec: MoverSpec) -> str:
     if spec.tree is None:
         raise InvalidDocument("the mover's spec names no tree to extract")
-    done = extract(vault, spec.tree, path, tally, top=spec.top, reopen=reopen)
-    return MoverResult(
-        action="extract", volume=spec.volume, tree=spec.tree, files=done.files, data_bytes=done.data_bytes
-    )
+    return spec.tree
+
+
+_WORK = {
+    ("archive", "folder"): _archive,
+    ("extract", "folder"): _extract,
+    ("archive", "device"): _archive_device,
+    ("extract", "device"): _extract_device,
+}
 
 
 def serve(spec_text: str, path: Path, result_file: Path, environment: Mapping[str, str]) -> int:
