@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +25,14 @@ def seed(record_property: Callable[[str, object], None]) -> int:
     record_property("seed", chosen)
     print(f"REFLOAT_SEED={chosen}")
     return chosen
+
+
+@pytest.fixture
+def ram(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such, since what is written there is synced thousands of times."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="refloat-torture-", dir=memory) as folder:
+        yield Path(folder)
