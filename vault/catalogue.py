@@ -34,18 +34,27 @@ def points(vault: OpenVault, application: str | None = None) -> list[CataloguedP
     Raises:
         IntegrityError: A snapshot record or a descriptor is damaged; the message names it.
     """
+    found = records(vault, application)
+    unique = {each.point.id: each for each in reversed(found)}  # a seal that was repeated, or a tag half changed
+    return sorted(unique.values(), key=lambda each: (each.point.cut_at, each.point.sealed_at, each.point.id))
+
+
+def records(vault: OpenVault, application: str | None = None) -> list[CataloguedPoint]:
+    """Like ``points``, but every snapshot record: a point exists as long as one of its records does.
+
+    Raises:
+        IntegrityError: A snapshot record or a descriptor is damaged; the message names it.
+    """
     names = [name for name, _ in stored(vault.store, FileKind.SNAPSHOT)]
-    records = [
+    decoded = [
         record
         for name, text in vault.read_many(FileKind.SNAPSHOT, names)
         if text is not None and (record := decode_record(name, text)) is not None
         if application is None or record.application in (None, application)
     ]
     with ThreadPoolExecutor(REQUESTS, thread_name_prefix="read descriptors") as pool:
-        found = [each for each in pool.map(lambda record: _read_point(vault, record), records) if each is not None]
-    unique = {each.point.id: each for each in reversed(found)}  # a seal that was repeated, or a tag half changed
-    chosen = (each for each in unique.values() if application is None or each.point.application == application)
-    return sorted(chosen, key=lambda each: (each.point.cut_at, each.point.sealed_at, each.point.id))
+        found = [each for each in pool.map(lambda record: _read_point(vault, record), decoded) if each is not None]
+    return [each for each in found if application is None or each.point.application == application]
 
 
 def _read_point(vault: OpenVault, record: SnapshotRecord) -> CataloguedPoint | None:
