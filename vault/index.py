@@ -1,157 +1,193 @@
-"""The index in memory: from (kind, blob id) to place, in flat arrays; and index files as they are stored.
+"""The index in memory: from (kind, blob id) to place, and what is in each pack; and index files as they are stored.
 
-About 60 bytes per blob and no Python object per blob, so that a vault of terabytes fits a mover. Restic's design
-document, "Indexing": all entries of one pack belong into one index file.
+Restic's design document, "Indexing": all entries of one pack belong into one index file.
 """
 
 from __future__ import annotations
 
+import operator
 import struct
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import orjson
 
 from refloat.errors import IntegrityError
+from vault.blob_table import ENTRY, BlobTable
 from vault.blobs import ID_BYTES, BlobKind, PackedBlob
+from vault.pack_table import PackTable
 from vault.packs import LARGEST_PACK_BYTES, entry_bytes, frame_bytes
 from vault.sealing import OVERHEAD
 
-_ENTRY = struct.Struct(f"<{ID_BYTES}sIIII")
-_FREE = 0xFFFFFFFF
-_HASH_BYTES = 8
+Columns = tuple[Sequence[bytes], Sequence[int], Sequence[int], Sequence[int]]
+"""Of several blobs: ids, offsets, sealed lengths, plaintext lengths (0: not compressed)."""
+_LIES = (ValueError, KeyError, TypeError, AttributeError, struct.error)
+"""What taking apart JSON of another shape raises."""
 
 
-class BlobTable:
-    """An open-addressing hash table from blob id to its entry's number; entries lie end to end in one byte array.
-
-    Reading is safe from any thread while one thread adds.
+class _News:
+    """Packs that are about to be taken in, their numbers beginning with ``first``: size, end and how many blobs of each
+    kind by pack id, and entries by kind.
     """
 
-    def __init__(self) -> None:
-        self._entries = bytearray()
-        self._slots = array("I", [_FREE]) * 1024
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self.packs: dict[bytes, tuple[int, int, tuple[int, ...]]] = {}
+        self.entries = tuple(bytearray() for _ in BlobKind)
 
-    def __len__(self) -> int:
-        return len(self._entries) // _ENTRY.size
-
-    def find(self, blob_id: bytes) -> int | None:
-        """The entry's number; None when the id is unknown."""
-        slots = self._slots  # another thread may put a larger array in its place
-        slot, mask = int.from_bytes(blob_id[:_HASH_BYTES], "little"), len(slots) - 1
-        while (number := slots[slot & mask]) != _FREE:
-            start = number * _ENTRY.size
-            if self._entries[start : start + ID_BYTES] == blob_id:
-                return number
-            slot += 1
-        return None
-
-    def entry(self, number: int) -> tuple[bytes, int, int, int, int]:
-        """Id, pack number, offset, sealed length, plaintext length (0: not compressed)."""
-        blob_id, pack, offset, sealed, plain = _ENTRY.unpack_from(self._entries, number * _ENTRY.size)
-        return blob_id, pack, offset, sealed, plain
-
-    def add(self, blob_id: bytes, pack: int, offset: int, sealed: int, plain: int) -> None:
-        """Remember a blob; the first place that was named stays."""
-        if self.find(blob_id) is not None:
-            return
-        if (len(self) + 1) * 3 > len(self._slots) * 2:
-            self._slots = self._grown()
-        self._entries += _ENTRY.pack(blob_id, pack, offset, sealed, plain)
-        _place(self._slots, blob_id, len(self) - 1)
-
-    def _grown(self) -> array[int]:
-        slots = array("I", [_FREE]) * (len(self._slots) * 2)
-        for number in range(len(self)):
-            start = number * _ENTRY.size
-            _place(slots, self._entries[start : start + _HASH_BYTES], number)
-        return slots
-
-
-def _place(slots: array[int], blob_id: bytes | bytearray, number: int) -> None:
-    slot, mask = int.from_bytes(blob_id[:_HASH_BYTES], "little"), len(slots) - 1
-    while slots[slot & mask] != _FREE:
-        slot += 1
-    slots[slot & mask] = number
+    def add(self, pack_id: bytes, columns: Sequence[Columns]) -> None:
+        number, size, end = self._first + len(self.packs), frame_bytes(), 0
+        for entries, (ids, offsets, sealed, plains) in zip(self.entries, columns, strict=True):
+            entries.extend(b"".join(map(ENTRY.pack, ids, repeat(number), offsets, sealed, plains)))
+            raw = plains.count(0)
+            size += sum(sealed) + raw * entry_bytes(0) + (len(plains) - raw) * entry_bytes(1)
+            end = max(end, max(map(operator.add, offsets, sealed), default=0))
+        if end > LARGEST_PACK_BYTES:
+            raise ValueError("a blob beyond the end of any pack")
+        self.packs[pack_id] = size, end, tuple(len(ids) for ids, *_ in columns)
 
 
 class Index:
     """All blobs of a vault that an index file names. Reading is safe from any thread while one thread adds."""
 
     def __init__(self) -> None:
-        self._tables = {kind: BlobTable() for kind in BlobKind}
-        self._numbers: dict[bytes, int] = {}
-        self._packs: list[bytes] = []
-        self._sizes = array("Q")
-        self._ends = array("Q")
+        self._data, self._trees = BlobTable(), BlobTable()
+        self._packs = PackTable(len(BlobKind))
 
     def __len__(self) -> int:
-        return sum(len(table) for table in self._tables.values())
+        return len(self._data) + len(self._trees)
 
     def count(self, kind: BlobKind) -> int:
-        """How many blobs of a kind there are."""
-        return len(self._tables[kind])
+        """How many blobs of a kind the packs hold together: their numbers are below this. A blob that lies in two packs
+        counts twice.
+        """
+        return len(self._table(kind))
+
+    def numbers(self, kind: BlobKind) -> Iterator[int]:
+        """The number of every blob of a kind, each blob once, ascending."""
+        return self._table(kind).firsts()
 
     def number(self, kind: BlobKind, blob_id: bytes) -> int | None:
-        """A small number that stands for the blob in this index; None when it is unknown."""
-        return self._tables[kind].find(blob_id)
+        """A small number that stands for the blob in this index; None when it is unknown. It never changes."""
+        return (self._data if kind is BlobKind.DATA else self._trees).find(blob_id)
 
     def has(self, kind: BlobKind, blob_id: bytes) -> bool:
         """Whether the blob is stored."""
-        return self.number(kind, blob_id) is not None
+        return (self._data if kind is BlobKind.DATA else self._trees).find(blob_id) is not None
 
     def find(self, kind: BlobKind, blob_id: bytes) -> tuple[bytes, PackedBlob] | None:
-        """Pack id and place of a blob; None when it is unknown."""
+        """Pack id and place of a blob, the first that was named; None when it is unknown."""
         number = self.number(kind, blob_id)
         return None if number is None else self.at(kind, number)
 
     def at(self, kind: BlobKind, number: int) -> tuple[bytes, PackedBlob]:
         """Pack id and place of the blob a number stands for."""
-        blob_id, pack, offset, sealed, plain = self._tables[kind].entry(number)
-        return self._packs[pack], PackedBlob(kind, blob_id, offset, sealed, plain)
+        blob_id, pack, offset, sealed, plain = self._table(kind).entry(number)
+        return self._packs.id(pack), PackedBlob(kind, blob_id, offset, sealed, plain)
+
+    def packs(self) -> Iterator[bytes]:
+        """The ids of all packs, in the order in which they were added."""
+        return iter(self._packs)
+
+    def has_pack(self, pack_id: bytes) -> bool:
+        """Whether an index file names the pack."""
+        return self._packs.number(pack_id) is not None
+
+    def blobs_of(self, pack_id: bytes) -> Iterator[PackedBlob]:
+        """Every blob of a pack, data before trees, also those that are found in another pack that was named before.
+
+        Raises:
+            KeyError: The pack is unknown.
+        """
+        for kind in BlobKind:
+            for blob_id, _, offset, sealed, plain in self._table(kind).entries(self.numbers_of(kind, pack_id)):
+                yield PackedBlob(kind, blob_id, offset, sealed, plain)
+
+    def numbers_of(self, kind: BlobKind, pack_id: bytes) -> range:
+        """The numbers of a pack's blobs of a kind, in the order of ``blobs_of``. The number of a blob that is found in
+        another pack is never given by ``number``: what marks blobs in use by that leaves it unmarked here.
+
+        Raises:
+            KeyError: The pack is unknown.
+        """
+        return self._packs.blobs(self._known(pack_id), 0 if kind is BlobKind.DATA else 1)
 
     def blobs_end(self, pack_id: bytes) -> int:
         """Where the last blob of a pack ends, as far as the index knows."""
-        return self._ends[self._numbers[pack_id]]
+        return self._packs.end(self._known(pack_id))
 
     def pack_bytes(self, pack_id: bytes) -> int:
         """The size a stored pack must have by the blobs the index lists in it."""
-        return self._sizes[self._numbers[pack_id]]
+        return self._packs.size_bytes(self._known(pack_id))
 
     def add(self, pack_id: bytes, blobs: Iterable[PackedBlob]) -> None:
         """Take in all blobs of one pack; a pack that is known already is passed over."""
-        if pack_id in self._numbers:
-            return
-        number, blobs = len(self._packs), tuple(blobs)
-        self._packs.append(pack_id)
-        self._sizes.append(frame_bytes() + sum(blob.sealed_bytes + entry_bytes(blob.plain_bytes) for blob in blobs))
-        self._ends.append(max((blob.offset + blob.sealed_bytes for blob in blobs), default=0))
-        self._numbers[pack_id] = number
-        for blob in blobs:
-            self._tables[blob.kind].add(blob.id, number, blob.offset, blob.sealed_bytes, blob.plain_bytes)
+        if self._packs.number(pack_id) is None:
+            news, listed = _News(len(self._packs)), tuple(blobs)
+            news.add(pack_id, [_columns([blob for blob in listed if blob.kind is kind]) for kind in BlobKind])
+            self._take(news)
 
     def add_file(self, text: bytes) -> None:
-        """Take in one index file.
+        """Take in one index file, all of it or nothing; packs that are known already are passed over.
 
         Raises:
             IntegrityError: It is not one.
         """
+        news = _News(len(self._packs))
         try:
             for pack in orjson.loads(text)["packs"] or ():
-                self.add(bytes.fromhex(pack["id"]), [_parse(blob) for blob in pack["blobs"]])
-        except (ValueError, KeyError, TypeError) as wrong:
+                pack_id, columns = _read_pack(pack)
+                if pack_id not in news.packs and self._packs.number(pack_id) is None:
+                    news.add(pack_id, columns)
+        except _LIES as wrong:
             raise IntegrityError(f"an index file does not say what it must: {wrong!r}") from wrong
+        self._take(news)
+
+    def _take(self, news: _News) -> None:
+        """First the packs' names, that the blobs point to, then the blobs, then the packs, that point to the blobs."""
+        self._packs.name(news.packs)
+        self._data.add(news.entries[0])
+        self._trees.add(news.entries[1])
+        for size_bytes, end, counts in news.packs.values():
+            self._packs.add(size_bytes, end, counts)
+
+    def _known(self, pack_id: bytes) -> int:
+        number = self._packs.number(pack_id)
+        if number is None:
+            raise KeyError(pack_id)
+        return number
+
+    def _table(self, kind: BlobKind) -> BlobTable:
+        return self._data if kind is BlobKind.DATA else self._trees
 
 
-def _parse(blob: dict[str, Any]) -> PackedBlob:
-    plain = int(blob.get("uncompressed_length", 0))
-    found = PackedBlob(BlobKind(blob["type"]), bytes.fromhex(blob["id"]), blob["offset"], blob["length"], plain)
-    if len(found.id) != ID_BYTES or found.sealed_bytes < OVERHEAD or found.offset < 0 or not 0 <= plain <= _FREE:
+def _columns(blobs: Sequence[PackedBlob]) -> Columns:
+    ids, offsets = [blob.id for blob in blobs], [blob.offset for blob in blobs]
+    return ids, offsets, [blob.sealed_bytes for blob in blobs], [blob.plain_bytes for blob in blobs]
+
+
+def _read_pack(pack: dict[str, Any]) -> tuple[bytes, list[Columns]]:
+    blobs = pack["blobs"]
+    columns = [_read_columns([blob for blob in blobs if blob["type"] == kind.value]) for kind in BlobKind]
+    if sum(len(ids) for ids, *_ in columns) != len(blobs):
+        raise ValueError("a blob of an unknown type")
+    return _read_ids([pack["id"]])[0], columns
+
+
+def _read_columns(blobs: list[dict[str, Any]]) -> Columns:
+    sealed = [blob["length"] for blob in blobs]
+    if min(sealed, default=OVERHEAD) < OVERHEAD:
         raise ValueError("a blob without a possible place")
-    if found.offset + found.sealed_bytes > LARGEST_PACK_BYTES:
-        raise ValueError("a blob beyond the end of any pack")
-    return found
+    plains = [blob.get("uncompressed_length", 0) for blob in blobs]
+    return _read_ids([blob["id"] for blob in blobs]), [blob["offset"] for blob in blobs], sealed, plains
+
+
+def _read_ids(names: list[str]) -> list[bytes]:
+    ids = bytes.fromhex("".join(names))
+    if not {len(name) for name in names} <= {2 * ID_BYTES} or len(ids) != ID_BYTES * len(names):  # it skips spaces
+        raise ValueError("an id that is none")
+    return [ids[start : start + ID_BYTES] for start in range(0, len(ids), ID_BYTES)]
 
 
 def encode_pack(pack: bytes, blobs: Sequence[PackedBlob]) -> bytes:

@@ -19,6 +19,7 @@ from vault.blobs import BlobKind
 from vault.evidence import PacksSeen, compare_packs, look_at_other_files, read_blobs, read_index, read_packs
 from vault.files import FileKind, key_of, stored
 from vault.findings import Findings
+from vault.index import Index
 from vault.pack_proof import PackProof
 from vault.reach import Reach
 from vault.reading import BlobReader
@@ -195,7 +196,7 @@ class _Survey:
         """Every pack: all that are stored, or those that the points need."""
         used = reach.used
         if self._asked.is_all:
-            used = {kind: _all(self._index.count(kind)) for kind in BlobKind}
+            used = {kind: _all(self._index, kind) for kind in BlobKind}
         needed = {self._index.at(kind, number)[0] for kind in BlobKind for number in used[kind]}
         unindexed = {pack for pack, _ in self._packs.unindexed} if self._asked.is_all or reach.lost else set()
         proved, self._mixed = {kind: Bits(self._index.count(kind)) for kind in BlobKind}, 0
@@ -272,8 +273,8 @@ class _Survey:
         return Survey(self._level, tuple(points), tuple(damages), tuple(self._remarks), self._counts)
 
 
-def _all(count: int) -> Bits:
-    found = Bits(count)
-    for number in range(count):
+def _all(index: Index, kind: BlobKind) -> Bits:
+    found = Bits(index.count(kind))
+    for number in index.numbers(kind):
         found.add(number)
     return found

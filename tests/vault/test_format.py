@@ -19,7 +19,7 @@ from vault.blobs import BlobCodec, BlobKind, PackedBlob
 from vault.chunking import CHUNK_BYTES, LARGEST_CHUNK_BYTES, MOST_CHUNKS, chunk_bytes, is_zero, zero_id
 from vault.compressing import BadFrame, Compressor
 from vault.gotext import decode_name, encode_name
-from vault.index import BlobTable, Index, encode_index
+from vault.index import Index, encode_index
 from vault.instants import format_instant, parse_instant, to_datetime, to_nanoseconds
 from vault.keys import make_key_file, open_key_file
 from vault.nodes import DIR, FILE, SYMLINK, Node, decode_tree, encode_node, encode_tree
@@ -156,34 +156,6 @@ def test_a_blob_under_a_wrong_name_is_found() -> None:
     builder = PackBuilder(BlobKind.DATA, 1 << 20)
     with pytest.raises(IntegrityError, match="other data than its name"):
         builder.add(sha256(b"y" * 100).digest(), body, CODEC)
-
-
-@given(
-    st.lists(
-        st.tuples(ids, st.integers(0, 1 << 30), st.integers(OVERHEAD, 1 << 24), st.integers(0, 1 << 26)), max_size=300
-    )
-)
-def test_the_table_is_a_dictionary(entries: list[tuple[bytes, int, int, int]]) -> None:
-    """The first place of an id stays; what was never added is not found."""
-    table, expected = BlobTable(), dict[bytes, tuple[bytes, int, int, int, int]]()
-    for blob_id, offset, sealed, plain in entries:
-        table.add(blob_id, 7, offset, sealed, plain)
-        expected.setdefault(blob_id, (blob_id, 7, offset, sealed, plain))
-    assert len(table) == len(expected)
-    for blob_id, entry in expected.items():
-        number = table.find(blob_id)
-        assert number is not None
-        assert table.entry(number) == entry
-    assert table.find(os.urandom(32)) is None
-
-
-def test_the_table_grows_through_many_ids() -> None:
-    """Beyond its first size several times over."""
-    table = BlobTable()
-    known = [sha256(number.to_bytes(4, "big")).digest() for number in range(20_000)]
-    for number, blob_id in enumerate(known):
-        table.add(blob_id, number, 0, OVERHEAD, 0)
-    assert all(table.entry(table.find(blob_id) or 0)[1] == number for number, blob_id in enumerate(known))
 
 
 def test_index_files_round_trip_and_know_what_a_pack_weighs() -> None:
