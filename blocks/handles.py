@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import os
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from blocks.redaction import guard, guard_environment
 from refloat import __version__
-from refloat.errors import ConfigError, MissingKey, ObjectMissing, RefloatError, VaultMissing
+from refloat.errors import ConfigError, MissingKey, ObjectMissing, RefloatError, VaultMissing, WrongKey
 from refloat.policy import PasswordSource, SecretRef, VaultLocation
+from refloat.ports.key_wrapper import KeyWrapper
 from refloat.ports.object_store import ObjectStore
-from refloat.registry import open_object_store
+from refloat.registry import open_key_wrapper, open_object_store
 from refloat.target import ClusterRef
 from refloat.transfer import MoverSpec
 
@@ -123,19 +124,71 @@ def open_store(url: str) -> ObjectStore:
     return open_object_store(url, os.environ)
 
 
-def open_existing_vault(location: VaultLocation, cluster: Cluster | None) -> OpenVault:
+def vault_password(location: VaultLocation, store: ObjectStore, cluster: Cluster | None) -> tuple[str, str | None]:
+    """The password of the vault at a location, and the key slot it opens where that is known.
+
+    Raises:
+        MissingKey: There is no password, or no wrapped one beside the vault.
+        WrongKey: The wrapper unwraps no password of this vault.
+        VaultMissing: There is a wrapper, but nothing to unwrap and no vault.
+    """
+    if location.wrapper is None:
+        return read_password(location.password, cluster), None
+    from vault.repository import exists
+    from vault.wrapped import unwrap_password
+
+    with closing(open_wrapper(location.wrapper)) as wrapper:
+        found = unwrap_password(store, wrapper)
+    if found is None and not exists(store):
+        raise VaultMissing(f"there is no vault at {location.url}")
+    if found is None:
+        raise MissingKey(
+            f"no password that {location.wrapper} could unwrap is kept beside {location.url}",
+            guidance="Open the vault by its password, and give it to the wrapper with refloat vault key add.",
+        )
+    return guard(found[0]), found[1]
+
+
+def open_wrapper(url: str) -> KeyWrapper:
+    """The key wrapper behind a URL, with this process's environment.
+
+    Raises:
+        UnknownProvider: Nothing is installed for the URL's scheme.
+        ConfigError: The URL is wrong.
+    """
+    guard_environment(os.environ)
+    return open_key_wrapper(url, os.environ)
+
+
+def check_password(location: VaultLocation, cluster: Cluster | None) -> None:
+    """See that the place a password comes from is there, before anything is begun.
+
+    Raises:
+        MissingKey: The file, variable or Secret is not there.
+        ConfigError: The source is wrong.
+    """
+    if location.wrapper is None:
+        read_password(location.password, cluster)
+    else:
+        open_wrapper(location.wrapper).close()
+
+
+def open_existing_vault(location: VaultLocation, cluster: Cluster | None, *, for_reading: bool = False) -> OpenVault:
     """The vault at a location; its owner closes it. ``cluster`` is needed for a password in a Secret only.
+
+    ``for_reading`` also opens repositories of restic's format version 1.
 
     Raises:
         VaultMissing: There is none.
         WrongKey: The password does not open it.
         NotAVault: Something else lives there.
     """
-    from vault.repository import open_vault
+    from vault.repository import READABLE, VERSION, open_vault
 
-    password, store = read_password(location.password, cluster), open_store(location.url)
+    store = open_store(location.url)
     try:
-        return open_vault(store, password)
+        password, slot = vault_password(location, store, cluster)
+        return open_vault(store, password, slot=slot, versions=READABLE if for_reading else (VERSION,))
     except BaseException:
         store.close()
         raise
@@ -150,15 +203,35 @@ def open_or_init_vault(location: VaultLocation, cluster: Cluster | None) -> tupl
     """
     from vault.repository import init, open_vault
 
-    password, store = read_password(location.password, cluster), open_store(location.url)
+    store = open_store(location.url)
     try:
         try:
-            return open_vault(store, password), False
+            password, slot = vault_password(location, store, cluster)
+            return open_vault(store, password, slot=slot), False
         except VaultMissing:
+            if location.wrapper is not None:
+                return _init_wrapped(location.wrapper, store), True
             return init(store, password), True
     except BaseException:
         store.close()
         raise
+
+
+def _init_wrapped(url: str, store: ObjectStore) -> OpenVault:
+    """A new vault whose password nobody knows; or the half-made one whose password is wrapped already."""
+    from vault.repository import init, open_vault
+    from vault.wrapped import keep_wrapped, random_password, unwrap_password
+
+    with closing(open_wrapper(url)) as wrapper:
+        begun = unwrap_password(store, wrapper)
+        password = guard(begun[0] if begun else random_password())
+        try:
+            return init(store, password, announce=lambda slot: keep_wrapped(store, wrapper, password, slot))
+        except WrongKey:  # another made the vault at the same moment, with a password of its own
+            found = unwrap_password(store, wrapper)
+            if found is None:
+                raise
+            return open_vault(store, guard(found[0]), slot=found[1])
 
 
 def mover_image() -> str:
@@ -176,9 +249,10 @@ def mover_secrets(location: VaultLocation, cluster: Cluster | None) -> dict[str,
     store = open_store(location.url)
     try:
         environment = dict(store.mover_environment())
+        password, _ = vault_password(location, store, cluster)
     finally:
         with suppress(RefloatError):
             store.close()
     guard_environment(environment)
     variable = str(MoverSpec.model_fields["password_env"].default)
-    return {**environment, variable: read_password(location.password, cluster)}
+    return {**environment, variable: password}

@@ -21,6 +21,7 @@ from refloat.recovery_point import Consistency, RecoveryPoint
 from refloat.target import ClusterRef
 
 VAULT = "REFLOAT_VAULT"
+WRAPPER = "REFLOAT_WRAPPER"
 D = TypeVar("D", bound=Document)
 
 
@@ -58,6 +59,7 @@ class Vaulting:
     accept: str | None = None
     rpo: str | None = None
     rto: str | None = None
+    wrapper: str | None = None
 
     def password(self) -> PasswordSource | None:
         """The source the flags name; None when they name none."""
@@ -87,9 +89,19 @@ class Vaulting:
                 guidance=f"Give --vault URL, set {VAULT}, or name it in a policy document (--file).",
             )
         same = documented if documented and documented.url == url else None
-        password = self.password() or (same.password if same else None)
-        fields = {"url": url, "password": password} if password else {"url": url}
+        fields = {"url": url, **self.opened_by(same)}
         return checked(VaultLocation, fields, "--vault" if self.url else VAULT)
+
+    def opened_by(self, documented: VaultLocation | None) -> dict[str, object]:
+        """How the vault is opened: as the flags say, else as the document does, else by ``REFLOAT_WRAPPER``."""
+        password = self.password()
+        if password and self.wrapper:
+            raise ConfigError("a wrapper and a password are both given: give one of them")
+        if password or self.wrapper:
+            return {"password": password} if password else {"wrapper": self.wrapper}
+        if documented and documented.model_fields_set & {"password", "wrapper"}:
+            return {"password": documented.password, "wrapper": documented.wrapper}
+        return {"wrapper": os.environ.get(WRAPPER) or None}
 
     def policy(self, application: str, documented: ProtectionPolicy | None) -> ProtectionPolicy:
         """The document's policy with what the flags change, or one made of flags and defaults."""

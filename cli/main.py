@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deploy, failing, looking, protect, recover, server, sweep, vault, verify
+from cli import deploy, failing, looking, protect, recover, server, sweep, vault, vault_keys, verify
 from refloat import __version__
 from refloat.errors import ConfigError, Interrupted, RefloatError
 
@@ -51,6 +51,7 @@ app.command()(recover.recover)
 app.command()(sweep.sweep)
 app.command()(deploy.deploy)
 app.add_typer(server.app)
+vault.app.add_typer(vault_keys.app)
 app.add_typer(vault.app)
 
 

@@ -31,7 +31,7 @@ def protect(
 
     Its objects and volumes are sealed in the vault; what the run needed for that is gone afterwards.
     """
-    from blocks.handles import open_cluster, read_password
+    from blocks.handles import check_password, open_cluster
     from cli.progress import showing
     from cli.running import prefect_server, run_flow
 
@@ -42,7 +42,7 @@ def protect(
     vaulting = given.Vaulting(vault, password_file, password_secret, accept, rpo, rto)
     policy = vaulting.policy(application.name, documented)
     cluster = given.target(kubeconfig, context)
-    read_password(policy.vault.password, open_cluster(cluster))  # wrong names are told before anything is started
+    check_password(policy.vault, open_cluster(cluster))  # wrong names are told before anything is started
 
     with prefect_server() as url:
         from flows.protect import protect as flow

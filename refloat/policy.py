@@ -39,10 +39,18 @@ class PasswordSource(Document):
 
 
 class VaultLocation(Document):
-    """A vault's address (``s3://bucket/prefix``, ``file:///path``) and where its password comes from."""
+    """A vault's address (``s3://bucket/prefix``, ``file:///path``) and where its password comes from.
+
+    With a ``wrapper`` the password lies beside the vault, wrapped by that key service, and ``password`` is not used.
+    """
 
     url: str = Field(pattern=r"^[a-z][a-z0-9+.-]*://.+")
     password: PasswordSource = PasswordSource(env="REFLOAT_PASSWORD")
+    wrapper: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9+.-]*://.+",
+        description="Key wrapper: file:///key/file, passphrase://env/NAME, passphrase://file/path.",
+    )
 
 
 class Objectives(Document):

@@ -7,10 +7,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from refloat.errors import ConfigError, UnknownProvider
+from refloat.ports.key_wrapper import KeyWrapper, KeyWrapperFactory
 from refloat.ports.object_store import ObjectStore, ObjectStoreFactory
 
 OBJECT_STORES = "refloat.object_stores"
 VOLUME_SNAPSHOTTERS = "refloat.volume_snapshotters"
+KEY_WRAPPERS = "refloat.key_wrappers"
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
@@ -54,4 +56,15 @@ def open_object_store(url: str, environment: Mapping[str, str]) -> ObjectStore:
         ConfigError: The URL or the environment is wrong for that provider.
     """
     make = cast("ObjectStoreFactory", factory(OBJECT_STORES, url.partition("://")[0]))
+    return make(url, environment)
+
+
+def open_key_wrapper(url: str, environment: Mapping[str, str]) -> KeyWrapper:
+    """The key wrapper behind a URL, by its scheme.
+
+    Raises:
+        UnknownProvider: Nothing is installed for the scheme.
+        ConfigError: The URL or the environment is wrong for that provider.
+    """
+    make = cast("KeyWrapperFactory", factory(KEY_WRAPPERS, url.partition("://")[0]))
     return make(url, environment)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -47,12 +48,44 @@ def make_key_file(key: MasterKey, password: str, at: datetime) -> bytes:
     )
 
 
+@dataclass(frozen=True)
+class _Slot:
+    """What a key file says, checked."""
+
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    sealed: bytes
+
+
+def check_key_file(text: bytes) -> None:
+    """See that it is a key file.
+
+    Raises:
+        IntegrityError: It is none, or demands more of the key derivation than is sane.
+    """
+    _read(text)
+
+
 def open_key_file(text: bytes, password: str) -> MasterKey | None:
     """The master key; None when the password does not open this slot.
 
     Raises:
         IntegrityError: It is no key file, or demands more of the key derivation than is sane.
     """
+    slot = _read(text)
+    try:
+        plain = Sealer(_derive(password, slot.salt, slot.n, slot.r, slot.p)).open(slot.sealed)
+    except BadSeal:
+        return None
+    try:
+        return _decode(orjson.loads(plain))
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise IntegrityError("a key file holds no master key") from wrong
+
+
+def _read(text: bytes) -> _Slot:
     try:
         slot = orjson.loads(text)
         salt, sealed = base64.b64decode(slot["salt"], validate=True), base64.b64decode(slot["data"], validate=True)
@@ -63,14 +96,7 @@ def open_key_file(text: bytes, password: str) -> MasterKey | None:
         raise IntegrityError("a key file asks for a key derivation that is none")
     if 128 * n * r > MEMORY_LIMIT_BYTES:
         raise IntegrityError(f"a key file asks for a key derivation of {128 * n * r >> 20} MiB")
-    try:
-        plain = Sealer(_derive(password, salt, n, r, p)).open(sealed)
-    except BadSeal:
-        return None
-    try:
-        return _decode(orjson.loads(plain))
-    except (ValueError, KeyError, TypeError) as wrong:
-        raise IntegrityError("a key file holds no master key") from wrong
+    return _Slot(n, r, p, salt, sealed)
 
 
 def _derive(password: str, salt: bytes, n: int, r: int, p: int) -> MasterKey:

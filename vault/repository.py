@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -34,10 +34,14 @@ from vault.polynomial import is_irreducible, random_polynomial
 from vault.sealing import BadSeal, MasterKey, Sealer
 
 VERSION = 2
+READABLE = (1, VERSION)
+"""Version 1 is version 2 without compression; what is read from it is checked the same."""
 MOST_SLOTS = 20
 """restic tries no more key files than this."""
 OURS = "refloat/"
 """What is refloat's and not restic's lies beside the repository under this prefix."""
+COPY_OF = f"{OURS}copy-of/"
+"""The first thing a copy writes, its name ending in the id of the vault it is of."""
 REQUESTS = 8
 """Small files asked for at once."""
 
@@ -45,9 +49,12 @@ REQUESTS = 8
 class OpenVault:
     """A vault that its password opened. Callable from several threads; its owner closes it, and the store with it."""
 
-    def __init__(self, store: ObjectStore, key: MasterKey, config: dict[str, Any]) -> None:
+    def __init__(self, store: ObjectStore, key: MasterKey, config: dict[str, Any], slot: str | None = None) -> None:
         self.store = store
         self.id: str = config["id"]
+        self.version: int = config["version"]
+        self.slot = slot
+        """The name of the key slot it was opened by."""
         self.files = SealedFiles(store, key)
         self._index: Index | None = None
         self._indexed: set[str] = set()
@@ -74,6 +81,11 @@ class OpenVault:
                         self._indexed.add(name)
                 self._index = found
             return self._index
+
+    def forget_index(self) -> None:
+        """Have the next ``index`` read it anew: packs were removed, or may have been since it was read."""
+        with self._guard:
+            self._index, self._indexed = None, set()
 
     def read_many(self, kind: FileKind, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
         """JSON texts of several files, several at a time, in order; None for one that is gone."""
@@ -110,8 +122,10 @@ class OpenVault:
         self.store.close()
 
 
-def open_vault(store: ObjectStore, password: str) -> OpenVault:
-    """The vault in a store.
+def open_vault(
+    store: ObjectStore, password: str, *, slot: str | None = None, versions: Collection[int] = (VERSION,)
+) -> OpenVault:
+    """The vault in a store. With ``slot`` only that key slot is tried; ``versions`` are those of the format accepted.
 
     Raises:
         VaultMissing: There is none, or one whose making broke off before its end.
@@ -127,11 +141,30 @@ def open_vault(store: ObjectStore, password: str) -> OpenVault:
     slots = [name for name, _ in stored(store, FileKind.KEY)]
     if not slots:
         raise NotAVault(f"{store.url} holds a file named config and no keys: it is no vault")
-    key = _unlock(store, slots, password, sealed)
-    return OpenVault(store, key, _read_config(store, key, sealed))
+    key, opened = _unlock(store, [name for name in slots if slot in (None, name)], password, sealed)
+    return OpenVault(store, key, _read_config(store, key, sealed, versions), opened)
+
+
+def exists(store: ObjectStore) -> bool:
+    """Whether a store holds a vault, or something that bears the name of its configuration."""
+    try:
+        store.stat(CONFIG)
+    except NotFound:
+        return False
+    return True
+
+
+def copied_here(store: ObjectStore) -> str | None:
+    """The id of the vault that a prefix is, or was becoming, a copy of; None when no copy was ever begun there."""
+    return next((found.key.removeprefix(COPY_OF) for found in store.list(COPY_OF)), None)
 
 
 def _explain_missing(store: ObjectStore, missing: NotFound) -> NoReturn:
+    if copied_here(store) is not None:
+        raise VaultMissing(
+            f"the copying of a vault to {store.url} broke off before there was a vault",
+            guidance="Run refloat vault copy again: what was copied is used.",
+        ) from missing
     foreign = _first(store, but=(OURS, f"{FileKind.KEY.value}/"))
     if foreign is not None:
         raise NotAVault(f"{store.url} has no configuration of a vault, but holds {foreign}") from missing
@@ -142,8 +175,8 @@ def _first(store: ObjectStore, *, but: tuple[str, ...]) -> str | None:
     return next((found.key for found in store.list() if not found.key.startswith(but)), None)
 
 
-def _unlock(store: ObjectStore, slots: list[str], password: str, sealed_config: bytes) -> MasterKey:
-    """The master key, of the slot that opens with the password and fits the configuration.
+def _unlock(store: ObjectStore, slots: list[str], password: str, sealed_config: bytes) -> tuple[MasterKey, str]:
+    """The master key, and the slot that opens with the password and fits the configuration.
 
     Two runs that make one vault at the same moment may leave a slot of a vault that never was; it is passed over.
     """
@@ -153,7 +186,7 @@ def _unlock(store: ObjectStore, slots: list[str], password: str, sealed_config: 
             key = open_key_file(read_named(store, FileKind.KEY, name), password)
             if key is not None:
                 Sealer(key).open(sealed_config)
-                return key
+                return key, name
         except NotFound:
             continue
         except IntegrityError as error:
@@ -165,24 +198,29 @@ def _unlock(store: ObjectStore, slots: list[str], password: str, sealed_config: 
     raise WrongKey(f"the password opens none of the {len(slots)} key slots of {store.url}")
 
 
-def _read_config(store: ObjectStore, key: MasterKey, sealed: bytes) -> dict[str, Any]:
+def _read_config(store: ObjectStore, key: MasterKey, sealed: bytes, versions: Collection[int]) -> dict[str, Any]:
     try:
         config: dict[str, Any] = orjson.loads(Sealer(key).open(sealed))
         version, polynomial = int(config["version"]), int(config["chunker_polynomial"], 16)
         str(config["id"])
     except (ValueError, KeyError, TypeError) as wrong:
         raise IntegrityError(f"{store.url}/{CONFIG} does not say what it must") from wrong
-    if version != VERSION:
+    if version not in versions:
         raise UnsupportedFormat(f"{store.url} is a repository of format version {version}, not {VERSION}")
     if not is_irreducible(polynomial):
         raise IntegrityError(f"{store.url}/{CONFIG} names a chunker polynomial that is none")
     return config
 
 
-def init(store: ObjectStore, password: str) -> OpenVault:
+def _unannounced(slot: str) -> None:
+    del slot
+
+
+def init(store: ObjectStore, password: str, *, announce: Callable[[str], None] = _unannounced) -> OpenVault:
     """Make a vault in an empty prefix, its configuration last; open it. Finishes one whose making broke off.
 
-    When two make one at the same moment, one of the two vaults comes to be and both open that.
+    When two make one at the same moment, one of the two vaults comes to be and both open that. ``announce`` is told the
+    name of a new key slot before that is stored.
 
     Raises:
         AlreadyExists: There is a vault.
@@ -195,23 +233,25 @@ def init(store: ObjectStore, password: str) -> OpenVault:
         raise AlreadyExists(f"there is a vault at {store.url} already; nothing was changed")
     if foreign is not None:
         raise NotAVault(f"{store.url} is not empty: it holds {foreign}; nothing was changed")
-    key, slot = _key_for(store, half_made, password)
+    key, slot, is_new = _key_for(store, half_made, password, announce)
     config = {"version": VERSION, "id": secrets.token_hex(32), "chunker_polynomial": f"{random_polynomial():x}"}
     try:
         store.put(CONFIG, Sealer(key).seal(orjson.dumps(config)), if_absent=True)
     except AlreadyExists:
-        if slot is not None and not _opens(store, key):  # else it is our own, and only the answer was lost
+        if is_new and not _opens(store, key):  # else it is our own, and only the answer was lost
             store.delete(key_of(FileKind.KEY, slot))
         return open_vault(store, password)
-    return OpenVault(store, key, config)
+    return OpenVault(store, key, config, slot)
 
 
-def _key_for(store: ObjectStore, half_made: list[str], password: str) -> tuple[MasterKey, str | None]:
-    """The key of the vault to be made, and the name of its slot when that is new."""
+def _key_for(
+    store: ObjectStore, half_made: list[str], password: str, announce: Callable[[str], None]
+) -> tuple[MasterKey, str, bool]:
+    """The key of the vault to be made, the name of its slot, and whether that is new."""
     for name in half_made:
         key = open_key_file(read_named(store, FileKind.KEY, name), password)
         if key is not None:
-            return key, None
+            return key, name, False
     if half_made:
         slot = key_of(FileKind.KEY, half_made[0])
         raise WrongKey(
@@ -221,8 +261,9 @@ def _key_for(store: ObjectStore, half_made: list[str], password: str) -> tuple[M
     key = MasterKey.random()
     text = make_key_file(key, password, now())
     name = sha256(text).hexdigest()
+    announce(name)
     write_named(store, FileKind.KEY, name, text)
-    return key, name
+    return key, name, True
 
 
 def _opens(store: ObjectStore, key: MasterKey) -> bool:
