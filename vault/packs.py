@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from refloat.errors import IntegrityError
@@ -137,6 +137,12 @@ class PackBuilder:
         self._blobs.append(blob)
         self._used += size
         return size
+
+    def add_sealed(self, blob: PackedBlob, sealed: bytes | memoryview) -> None:
+        """Take over a blob as it lies sealed in another pack of the vault; the caller has verified it."""
+        self._buffer[self._used : self._used + len(sealed)] = sealed
+        self._blobs.append(replace(blob, offset=self._used))
+        self._used += len(sealed)
 
     def close(self, codec: BlobCodec) -> ClosedPack:
         """Write header and length. The builder is not used again.
