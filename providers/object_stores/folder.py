@@ -94,8 +94,15 @@ class FolderObjectStore:
             conditional_create=True, is_local=True, max_object_bytes=sys.maxsize, advised_concurrency=CONCURRENCY
         )
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
-        """Store ``body`` whole and on disk.
+    def put(
+        self,
+        key: str,
+        body: bytes | bytearray | memoryview,
+        *,
+        if_absent: bool = False,
+        sha256: bytes | None = None,  # noqa: ARG002 (the contract's shape)
+    ) -> None:
+        """Store ``body`` whole and on disk; a folder has no use for its digest.
 
         Raises:
             AlreadyExists: ``if_absent`` and the key exists.

@@ -115,7 +115,14 @@ class S3ObjectStore:
                 self.delete(key)
         return False
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self,
+        key: str,
+        body: bytes | bytearray | memoryview,
+        *,
+        if_absent: bool = False,
+        sha256: bytes | None = None,  # noqa: ARG002 (the contract's shape)
+    ) -> None:
         """Store ``body`` in one request.
 
         Raises:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from itertools import islice
 from typing import TypeVar
 
@@ -129,6 +130,11 @@ def what_was_put_is_read(open_fresh: Open) -> None:
             store.put(f"a/{key}", body)
             require(store.get(f"a/{key}") == bytes(body), f"{key}: {len(body)} bytes do not come back as they were put")
             require(isinstance(store.get(f"a/{key}"), bytes), f"{key}: get must give bytes")
+        for key, body in bodies.items():
+            store.put(f"b/{key}", body, if_absent=True, sha256=sha256(body).digest())
+            require(
+                store.get(f"b/{key}") == bytes(body), f"{key}: put with its digest does not come back as it was put"
+            )
 
 
 def overwriting_is_visible_at_once(open_fresh: Open) -> None:

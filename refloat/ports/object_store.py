@@ -52,8 +52,13 @@ class ObjectStore(Protocol):
         """What the store can do; may probe it once (writing and removing one object under ``refloat/probe/``)."""
         ...
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         """Store ``body`` whole: no reader ever sees a part; visible to all methods on return.
+
+        Args:
+            sha256: The body's digest, 32 bytes, where the caller has it: a store that needs it need not hash again.
 
         Raises:
             AlreadyExists: ``if_absent`` and the key exists; nothing is changed.

@@ -26,7 +26,9 @@ class Memory:
     def capabilities(self) -> ObjectStoreCapabilities:
         return ObjectStoreCapabilities(True, True, 2**40, 4)
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         validate_key(key)
         with self.lock:
             if if_absent and key in self.held:
@@ -60,14 +62,18 @@ class Memory:
 
 
 class IgnoresConditions(Memory):
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         super().put(key, body)
 
 
 class LooksThenPuts(Memory):
     """Checks and stores in two steps, as a server without a lock does; the pause between them is made long."""
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         if if_absent and validate_key(key) in self.held:
             raise AlreadyExists(key)
         if if_absent and self.crowd is not None:
@@ -127,7 +133,9 @@ class DeletesOnce(Memory):
 
 
 class TakesAnyKey(Memory):
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         super().put("any" if not key.islower() else key, body, if_absent=if_absent)
 
 
@@ -137,7 +145,9 @@ class ForeignError(Memory):
 
 
 class ShowsTheLastButOne(Memory):
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         before = self.held.get(key)
         super().put(key, body, if_absent=if_absent)
         if before is not None:
@@ -145,7 +155,9 @@ class ShowsTheLastButOne(Memory):
 
 
 class WritesInPieces(Memory):
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         super().put(key, bytes(body)[: len(body) // 2], if_absent=if_absent)
         threading.Event().wait(0.005)  # how long a reader may see the half
         super().put(key, body)

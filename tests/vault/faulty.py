@@ -38,9 +38,11 @@ class FaultyStore:
                 self.faults += 1
                 raise Unavailable(f"injected: the store is dead ({verb} {key})")
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         self._count("put", key)
-        self._inner.put(key, body, if_absent=if_absent)
+        self._inner.put(key, body, if_absent=if_absent, sha256=sha256)
         self.on_put(key)
         if self.loses_answers(key):
             self.faults += 1
