@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
+from typing import NamedTuple
 
 from refloat.errors import IntegrityError
 from vault.compressing import BadFrame, Compressor
@@ -27,8 +27,7 @@ class BlobKind(Enum):
         return DATA_LIMIT_BYTES if self is BlobKind.DATA else TREE_LIMIT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class PackedBlob:
+class PackedBlob(NamedTuple):
     """Where a sealed blob lies in its pack. ``plain_bytes`` is 0 for a blob that is not compressed."""
 
     kind: BlobKind

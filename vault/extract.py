@@ -76,7 +76,7 @@ def extract(
             if top is not None:
                 node = Node(b"", DIR, 0, uid=0, gid=0, mtime=0, ctime=0)
                 apply_facts(node, top)
-                placing.set_facts(folder, node)
+                placing.set_node_facts(folder, node)
             placing.sync(folder)
     finally:
         os.close(folder)
@@ -184,7 +184,7 @@ class _Extract:
                 return
             if here.node is not None:
                 with translated(f"{shown(here.path)} cannot be given its facts"):
-                    placing.set_facts(self._folders.file(here.path), here.node)
+                    placing.set_node_facts(self._folders.file(here.path), here.node)
             here = here.above
 
 

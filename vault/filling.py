@@ -25,6 +25,15 @@ BATCH_PIECES = 4096
 Done = Callable[[], None]
 
 
+class _Wanted:
+    """Who wants a blob, and what to call for each once it has it."""
+
+    def __init__(self) -> None:
+        self.wholes: list[Whole] = []
+        self.parts: list[Part] = []
+        self.dones: list[Done] = []
+
+
 class Filling:
     """Gathers pieces of files until a batch is worth reading. ``flush`` hands out the rest."""
 
@@ -46,7 +55,10 @@ class Filling:
             path = shown(b"%s/%s" % (folder, node.name))
             raise IntegrityError(f"{path}: its {len(places)} blobs have {size} bytes, the file has {node.size}")
         if len(places) == 1 and not at_once:
-            self._want(places[0], whole(folder, node), partial(self._end, done))
+            wanted = self._want(places[0])
+            wanted.wholes.append(whole(folder, node))
+            wanted.dones.append(partial(self._end, done))
+            self._flush_when_full()
             return
         self._add_parts(folder, node, places, done)
 
@@ -60,9 +72,9 @@ class Filling:
         ranges = self._reader.ranges(self._places)
         self._forget()
         for each in ranges:
-            targets = [wanted[blob.id] for blob in each.blobs]
-            job = Pour(each, [[target for target, _ in some] for some in targets])
-            self._crew.do(job, partial(self._poured, [done for some in targets for _, done in some]))
+            found = [wanted[blob.id] for blob in each.blobs]
+            job = Pour(each, [some.wholes for some in found], [some.parts for some in found])
+            self._crew.do(job, partial(self._poured, [done for some in found for done in some.dones]))
 
     def _poured(self, dones: Sequence[Done], answer: Poured) -> None:
         self._tally.add(data_bytes=answer.data_bytes)
@@ -74,14 +86,17 @@ class Filling:
         done()
 
     def _forget(self) -> None:
-        self._wanted: defaultdict[bytes, list[tuple[Whole | Part, Done]]] = defaultdict(list)
+        self._wanted: defaultdict[bytes, _Wanted] = defaultdict(_Wanted)
         self._places: list[Place] = []
         self._bytes = 0
 
-    def _want(self, place: Place, target: Whole | Part, done: Done) -> None:
-        self._wanted[place[1].id].append((target, done))
+    def _want(self, place: Place) -> _Wanted:
+        """Where to note who wants a blob."""
         self._places.append(place)
         self._bytes += place[1].sealed_bytes
+        return self._wanted[place[1].id]
+
+    def _flush_when_full(self) -> None:
         if self._bytes >= BATCH_BYTES or len(self._places) >= BATCH_PIECES:
             self.flush()
 
@@ -99,7 +114,10 @@ class Filling:
                     self._tally.add(data_bytes=blob.size_bytes)
                 else:
                     pieces.pending += 1
-                    self._want(place, Part(folder, node.name, offset, is_new), pieces.end)
+                    wanted = self._want(place)
+                    wanted.parts.append((folder, node.name, offset, is_new))
+                    wanted.dones.append(pieces.end)
+                    self._flush_when_full()
                 offset += blob.size_bytes
         finally:
             os.close(file)
@@ -109,7 +127,7 @@ class Filling:
         with translated(f"{shown(node.name)} cannot be given its facts"):
             file = placing.open_to_finish(self._folders.file(folder), node.name)
             try:
-                placing.set_facts(file, node)
+                placing.set_node_facts(file, node)
             finally:
                 os.close(file)
         self._end(done)

@@ -9,6 +9,7 @@ from functools import lru_cache
 SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
+_WHOLE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _FIRST, _LAST = -62135596800, 253402300799
 """Years 1 to 9999: what the text can say, in seconds."""
 
@@ -27,6 +28,9 @@ def parse_instant(text: str) -> int:
     Raises:
         ValueError: It is none.
     """
+    decimals = text[20:-1]
+    if text[19:20] == "." and text[-1] == "Z" and len(decimals) <= 9 and decimals.isdecimal() and text.isascii():
+        return _seconds(text[:19], "Z") * SECOND + int(decimals.ljust(9, "0"))  # as Go writes nearly all
     found = _TEXT.fullmatch(text)
     if found is None:
         raise ValueError(f"{text[:40]!r} is no instant")
@@ -52,6 +56,8 @@ def _second(seconds: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _seconds(whole: str, zone: str) -> int:
+    if not _WHOLE.fullmatch(whole):
+        raise ValueError(f"{whole!r} is no instant")
     if whole.startswith("0000"):  # Go's year 0, which datetime does not know
         whole = "0001" + whole[4:]
     at = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone))

@@ -11,6 +11,7 @@ import base64
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -31,6 +32,7 @@ _GO_TYPES = {
 _GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 _NAMES_OF_NOTHING = (b"", b".", b"..")
 _HEX = 2 * ID_BYTES
+_NUMBERS = ("inode", "device_id", "size", "links", "device")
 
 
 @dataclass(slots=True)
@@ -60,24 +62,24 @@ class Node:
     @property
     def blobs(self) -> list[bytes]:
         """The data blobs' ids in order."""
-        return [bytes(self.content[i : i + ID_BYTES]) for i in range(0, len(self.content), ID_BYTES)]
+        content = self.content
+        return [bytes(content[i : i + ID_BYTES]) for i in range(0, len(content), ID_BYTES)]
 
 
 def encode_node(node: Node) -> bytes:
     """The node's JSON. The access time is the modification time, or every reading would change every tree."""
-    mode = node.mode & 0o777 | _GO_TYPES[node.type] | sum(go for bit, go in _GO_BITS if node.mode & bit)
-    mtime = format_instant(node.mtime)
-    head = f'{{"name":"{encode_name(node.name)}","type":"{node.type}",' + (f'"mode":{mode},' if mode else "")
-    times = f'"mtime":"{mtime}","atime":"{mtime}","ctime":"{format_instant(node.ctime)}",'
-    text = f'{head}{times}"uid":{node.uid},"gid":{node.gid}'
-    for key, number in (
-        ("inode", node.inode),
-        ("device_id", node.device_id),
-        ("size", node.size),
-        ("links", node.links),
-    ):
-        if number:
-            text += f',"{key}":{number}'
+    mode, mtime = _go_mode(node.type, node.mode), format_instant(node.mtime)
+    text = (
+        f'{{"name":"{encode_name(node.name)}","type":"{node.type}",' + (f'"mode":{mode},' if mode else "")
+    ) + f'"mtime":"{mtime}","atime":"{mtime}","ctime":"{format_instant(node.ctime)}","uid":{node.uid},"gid":{node.gid}'
+    if node.inode:
+        text += f',"inode":{node.inode}'
+    if node.device_id:
+        text += f',"device_id":{node.device_id}'
+    if node.size:
+        text += f',"size":{node.size}'
+    if node.links:
+        text += f',"links":{node.links}'
     if node.target:
         text += _encode_target(node.target)
     if node.xattrs:
@@ -88,6 +90,18 @@ def encode_node(node: Node) -> bytes:
     if node.type == DIR:
         text += f',"subtree":"{node.subtree.hex()}"'
     return (text + "}").encode()
+
+
+@lru_cache(maxsize=1024)
+def _go_mode(kind: str, mode: int) -> int:
+    """Go's bits of a mode."""
+    return mode & 0o777 | _GO_TYPES[kind] | sum(go for bit, go in _GO_BITS if mode & bit)
+
+
+@lru_cache(maxsize=1024)
+def _our_mode(mode: int) -> int:
+    """The permission bits of stat(2), of Go's."""
+    return mode & 0o777 | sum(bit for bit, go in _GO_BITS if mode & go)
 
 
 def _encode_target(target: bytes) -> str:
@@ -105,6 +119,8 @@ def _encode_xattr(xattr: tuple[str, bytes]) -> str:
 
 def _encode_ids(ids: bytes | bytearray) -> str:
     text = ids.hex()
+    if len(text) == _HEX:
+        return f'["{text}"]'
     return "[" + ",".join(f'"{text[i : i + _HEX]}"' for i in range(0, len(text), _HEX)) + "]"
 
 
@@ -135,41 +151,29 @@ def decode_tree(text: bytes) -> list[Node]:
 
 
 def _decode(value: dict[str, Any]) -> Node:
-    kind, mode = value["type"], value.get("mode", 0)
+    kind, get = value["type"], value.get
     if kind not in _GO_TYPES:
         raise ValueError(f"unknown type {kind!r}")
-    content, subtree = value.get("content") or (), value.get("subtree")
-    if kind == FILE and value.get("content") is None:
+    content, subtree, xattrs = get("content"), get("subtree"), get("extended_attributes")
+    if kind == FILE and content is None:
         raise ValueError("a file without content list")
     if (kind == DIR) != (subtree is not None):
         raise ValueError("a folder without tree, or a tree without folder")
-    ids = bytes.fromhex("".join(content))
-    if len(ids) != ID_BYTES * len(content):
+    ids = bytes.fromhex("".join(content)) if content else b""
+    if content and len(ids) != ID_BYTES * len(content):
         raise ValueError("an id of the wrong length")
+    numbers = [value["uid"], value["gid"], *(get(name, 0) for name in _NUMBERS)]
+    for number in numbers:
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{number!r} is no natural number")
+    uid, gid, inode, device_id, size, links, device = numbers
     return Node(
-        name=decode_name(value["name"]),
-        type=kind,
-        mode=mode & 0o777 | sum(bit for bit, go in _GO_BITS if mode & go),
-        uid=_natural(value["uid"]),
-        gid=_natural(value["gid"]),
-        mtime=parse_instant(value["mtime"]),
-        ctime=parse_instant(value["ctime"]),
-        inode=_natural(value.get("inode", 0)),
-        device_id=_natural(value.get("device_id", 0)),
-        size=_natural(value.get("size", 0)),
-        links=_natural(value.get("links", 0)),
-        target=_decode_target(value),
-        xattrs=tuple((x["name"], base64.b64decode(x["value"] or "")) for x in value.get("extended_attributes") or ()),
-        device=_natural(value.get("device", 0)),
-        content=ids,
-        subtree=_id(subtree) if subtree is not None else b"",
-    )
-
-
-def _natural(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is no natural number")
-    return value
+        decode_name(value["name"]), kind, _our_mode(get("mode", 0)), uid, gid,
+        parse_instant(value["mtime"]), parse_instant(value["ctime"]), inode, device_id, size, links,
+        _decode_target(value) if kind == SYMLINK else b"",
+        tuple((x["name"], base64.b64decode(x["value"] or "")) for x in xattrs) if xattrs else (),
+        device, ids, _id(subtree) if subtree is not None else b"",
+    )  # fmt: skip
 
 
 def _id(text: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 
 from refloat.errors import IntegrityError
@@ -141,7 +141,7 @@ class PackBuilder:
     def add_sealed(self, blob: PackedBlob, sealed: bytes | memoryview) -> None:
         """Take over a blob as it lies sealed in another pack of the vault; the caller has verified it."""
         self._buffer[self._used : self._used + len(sealed)] = sealed
-        self._blobs.append(replace(blob, offset=self._used))
+        self._blobs.append(blob._replace(offset=self._used))
         self._used += len(sealed)
 
     def close(self, codec: BlobCodec) -> ClosedPack:

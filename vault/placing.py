@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import Protocol
 
 from vault.chunking import zeros
 from vault.disk import names_in, path_below, write_xattrs
@@ -21,6 +20,7 @@ from vault.nodes import CHARDEV, DEV, FIFO, SYMLINK, Node
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MADE = {FIFO: stat.S_IFIFO, DEV: stat.S_IFBLK, CHARDEV: stat.S_IFCHR}
+Xattrs = tuple[tuple[str, bytes], ...]
 HOLE_BYTES = 64 << 10
 """Zeros of that many bytes, at multiples of it, are left out of a new file."""
 
@@ -120,29 +120,20 @@ def make_special(folder: int, node: Node) -> None:
     os.utime(node.name, ns=(node.mtime, node.mtime), dir_fd=folder, follow_symlinks=False)
 
 
-class Facts(Protocol):
-    """What a file or folder is besides its content; times are nanoseconds since 1970."""
-
-    @property
-    def mode(self) -> int: ...
-    @property
-    def uid(self) -> int: ...
-    @property
-    def gid(self) -> int: ...
-    @property
-    def mtime(self) -> int: ...
-    @property
-    def xattrs(self) -> tuple[tuple[str, bytes], ...]: ...
-
-
-def set_facts(file: int, node: Facts) -> None:
-    """Owner, attributes, mode and times of an open file or folder, in the order in which none undoes another: a new
-    owner clears the set-id bits and capabilities, and a mode changes the mask of an access control list.
+def set_facts(file: int, mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> None:
+    """Owner, attributes, mode and times (nanoseconds since 1970) of an open file or folder, in the order in which none
+    undoes another: a new owner clears the set-id bits and capabilities, and a mode changes the mask of an access
+    control list.
     """
-    os.fchown(file, node.uid, node.gid)
-    write_xattrs(file, node.xattrs)
-    os.fchmod(file, node.mode)
-    os.utime(file, ns=(node.mtime, node.mtime))
+    os.fchown(file, uid, gid)
+    write_xattrs(file, xattrs)
+    os.fchmod(file, mode)
+    os.utime(file, ns=(mtime, mtime))
+
+
+def set_node_facts(file: int, node: Node) -> None:
+    """The same, of a node."""
+    set_facts(file, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
 
 
 def write_new(file: int, offset: int, data: bytes) -> None:

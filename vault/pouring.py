@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vault import placing
 from vault.crew import AHEAD
-from vault.disk import shown, translated
+from vault.disk import explained, shown
 from vault.files import SealedFiles
 from vault.folders import Folders
 from vault.index import Index
@@ -22,33 +22,20 @@ MOST_OPEN = 16
 _PART = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Whole(NamedTuple):
-    """A file that is one blob: it is made, written and given its facts at once."""
-
-    folder: bytes
-    name: bytes
-    size: int
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    xattrs: tuple[tuple[str, bytes], ...]
-
-
-class Part(NamedTuple):
-    """A place in a file that is there; ``is_new``: it holds nothing but zeros yet."""
-
-    folder: bytes
-    name: bytes
-    offset: int
-    is_new: bool
+Whole = tuple[bytes, bytes, int, int, int, int, int, placing.Xattrs]
+"""A file that is one blob, made, written and given its facts at once: folder, name, size, mode, uid, gid, mtime,
+attributes. Plain tuples, since thousands of them cross a pipe.
+"""
+Part = tuple[bytes, bytes, int, bool]
+"""A place in a file that is there: folder, name, offset, and whether the file holds nothing but zeros yet."""
 
 
 class Pour(NamedTuple):
     """A job: a range, and for each of its blobs everywhere it belongs."""
 
     range: Range
-    targets: list[list[Whole | Part]]
+    wholes: list[list[Whole]]
+    parts: list[list[Part]]
 
 
 class Poured(NamedTuple):
@@ -59,7 +46,7 @@ class Poured(NamedTuple):
 
 def whole(folder: bytes, node: Node) -> Whole:
     """The file of a node."""
-    return Whole(folder, node.name, node.size, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
+    return folder, node.name, node.size, node.mode, node.uid, node.gid, node.mtime, node.xattrs
 
 
 class Pourer:
@@ -92,43 +79,41 @@ class Pourer:
     def _pour(self, job: Pour, fetched: Future[bytes]) -> Poured:
         done = 0
         opened = self._reader.open_range(job.range, fetched.result())
-        for (_, plain), targets in zip(opened, job.targets, strict=True):
-            for target in targets:
-                with translated(f"{_shown(target)} cannot be written"):
-                    if isinstance(target, Whole):
-                        self._make(target, plain)
-                    else:
-                        self._write(target, plain)
-                done += len(plain)
+        for (_, plain), wholes, parts in zip(opened, job.wholes, job.parts, strict=True):
+            target: Whole | Part = parts[0] if parts else wholes[0]
+            try:
+                for target in wholes:
+                    self._make(target, plain)
+                for target in parts:
+                    self._write(target, plain)
+            except OSError as error:
+                path = b"%s/%s" % target[:2] if target[0] else target[1]
+                raise explained(f"{shown(path)} cannot be written", error) from error
+            done += len(plain) * (len(wholes) + len(parts))
         return Poured(done)
 
     def _make(self, target: Whole, plain: bytes) -> None:
-        file, is_new = placing.open_file(self._folders.file(target.folder), target.name, target.size)
+        folder, name, size, mode, uid, gid, mtime, xattrs = target
+        file, is_new = placing.open_file(self._folders.file(folder), name, size)
         try:
-            if not is_new:
-                placing.write_all(file, 0, plain)
-            elif target.size >= placing.HOLE_BYTES:
-                os.ftruncate(file, target.size)
+            if is_new and size >= placing.HOLE_BYTES:
+                os.ftruncate(file, size)
                 placing.write_new(file, 0, plain)
             else:
                 placing.write_all(file, 0, plain)
-            placing.set_facts(file, target)
+            placing.set_facts(file, mode, uid, gid, mtime, xattrs)
         finally:
             os.close(file)
 
     def _write(self, target: Part, plain: bytes) -> None:
-        write = placing.write_new if target.is_new else placing.write_all
-        write(self._part(target), target.offset, plain)
+        folder, name, offset, is_new = target
+        write = placing.write_new if is_new else placing.write_all
+        write(self._part(folder, name), offset, plain)
 
-    def _part(self, target: Part) -> int:
-        key = (target.folder, target.name)
-        file = self._open.get(key)
+    def _part(self, folder: bytes, name: bytes) -> int:
+        file = self._open.get((folder, name))
         if file is None:
-            file = self._open[key] = os.open(target.name, _PART, dir_fd=self._folders.file(target.folder))
+            file = self._open[folder, name] = os.open(name, _PART, dir_fd=self._folders.file(folder))
             if len(self._open) > MOST_OPEN:
                 os.close(self._open.popitem(last=False)[1])
         return file
-
-
-def _shown(target: Whole | Part) -> str:
-    return shown(b"%s/%s" % (target.folder, target.name) if target.folder else target.name)

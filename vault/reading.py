@@ -17,6 +17,8 @@ from vault.nodes import Node, decode_tree
 GAP_BYTES = 1 << 20
 """Unwanted bytes worth reading rather than asking twice (restic's restorer uses the same)."""
 REQUEST_BYTES = 8 << 20
+REQUEST_BLOBS = 512
+"""So that work on small blobs is spread, too."""
 WINDOW_BYTES = 1 << 20
 """Trees lie close together in packs: they are read by windows, a few of which are kept."""
 WINDOWS = 16
@@ -97,7 +99,8 @@ class BlobReader:
         pack, run, end = b"", list[PackedBlob](), 0
         for here, blob in sorted(set(places), key=lambda place: (place[0], place[1].offset)):
             ends = blob.offset + blob.sealed_bytes
-            if run and (here != pack or blob.offset - end > GAP_BYTES or ends - run[0].offset > REQUEST_BYTES):
+            is_far = here != pack or blob.offset - end > GAP_BYTES
+            if run and (is_far or ends - run[0].offset > REQUEST_BYTES or len(run) >= REQUEST_BLOBS):
                 found.append(Range(pack, run[0].offset, end - run[0].offset, tuple(run)))
                 run = []
             pack, end = here, ends

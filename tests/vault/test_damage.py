@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,7 +111,7 @@ def test_a_swapped_blob_is_found(vault: OpenVault, place: Path, sealed: Catalogu
     for path in (place / "index").iterdir():
         path.unlink()
     pack, (one, two) = next((pack, blobs[:2]) for pack, blobs in packs.items() if len(blobs) > 1)
-    swapped = [replace(one, id=two.id), replace(two, id=one.id), *packs[pack][2:]]
+    swapped = [one._replace(id=two.id), two._replace(id=one.id), *packs[pack][2:]]
     vault.files.write(FileKind.INDEX, encode_index([*((k, v) for k, v in packs.items() if k != pack), (pack, swapped)]))
     out = tmp_path / "out"
     out.mkdir()
