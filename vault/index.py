@@ -6,6 +6,7 @@ Restic's design document, "Indexing": all entries of one pack belong into one in
 from __future__ import annotations
 
 import operator
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
@@ -13,16 +14,18 @@ from typing import Any
 
 import orjson
 
-from refloat.errors import IntegrityError
-from vault.blob_table import ENTRY, BlobTable
+from refloat.errors import IntegrityError, TransferFailed
+from vault.blob_table import MEMORY_BLOBS, BlobTable
 from vault.blobs import ID_BYTES, BlobKind, PackedBlob
+from vault.index_runs import ENTRY
 from vault.pack_table import PackTable
 from vault.packs import LARGEST_PACK_BYTES, entry_bytes, frame_bytes
 from vault.sealing import OVERHEAD
 
 Columns = tuple[Sequence[bytes], Sequence[int], Sequence[int], Sequence[int]]
 """Of several blobs: ids, offsets, sealed lengths, plaintext lengths (0: not compressed)."""
-_LIES = (ValueError, KeyError, TypeError, AttributeError, struct.error)
+_HEAD = re.compile(rb'\{(?:"supersedes":\[[0-9a-f",]*\],)?"packs":\[')
+_LIES = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 """What taking apart JSON of another shape raises."""
 
 
@@ -49,10 +52,13 @@ class _News:
 
 
 class Index:
-    """All blobs of a vault that an index file names. Reading is safe from any thread while one thread adds."""
+    """All blobs of a vault that an index file names. Reading is safe from any thread while one thread adds.
 
-    def __init__(self) -> None:
-        self._data, self._trees = BlobTable(), BlobTable()
+    Of each kind ``memory_blobs`` are kept in memory, beyond that they lie in temporary files.
+    """
+
+    def __init__(self, memory_blobs: int = MEMORY_BLOBS) -> None:
+        self._data, self._trees = BlobTable(memory_blobs), BlobTable(memory_blobs)
         self._packs = PackTable(len(BlobKind))
 
     def __len__(self) -> int:
@@ -122,7 +128,11 @@ class Index:
         return self._packs.size_bytes(self._known(pack_id))
 
     def add(self, pack_id: bytes, blobs: Iterable[PackedBlob]) -> None:
-        """Take in all blobs of one pack; a pack that is known already is passed over."""
+        """Take in all blobs of one pack; a pack that is known already is passed over.
+
+        Raises:
+            StoreFull: The index does not fit memory, and there is no room for temporary files.
+        """
         if self._packs.number(pack_id) is None:
             news, listed = _News(len(self._packs)), tuple(blobs)
             news.add(pack_id, [_columns([blob for blob in listed if blob.kind is kind]) for kind in BlobKind])
@@ -133,24 +143,43 @@ class Index:
 
         Raises:
             IntegrityError: It is not one.
+            StoreFull: The index does not fit memory, and there is no room for temporary files.
         """
-        news = _News(len(self._packs))
         try:
-            for pack in orjson.loads(text)["packs"] or ():
-                pack_id, columns = _read_pack(pack)
-                if pack_id not in news.packs and self._packs.number(pack_id) is None:
-                    news.add(pack_id, columns)
+            try:
+                news = self._read(_one_by_one(text))
+            except _LIES:
+                news = self._read(orjson.loads(text)["packs"] or ())
         except _LIES as wrong:
             raise IntegrityError(f"an index file does not say what it must: {wrong!r}") from wrong
         self._take(news)
 
+    def _read(self, packs: Iterable[Any]) -> _News:
+        news = _News(len(self._packs))
+        for pack in packs:
+            pack_id, columns = _read_pack(pack)
+            if pack_id not in news.packs and self._packs.number(pack_id) is None:
+                news.add(pack_id, columns)
+        return news
+
     def _take(self, news: _News) -> None:
         """First the packs' names, that the blobs point to, then the blobs, then the packs, that point to the blobs."""
+        if self._packs.blobs_before(len(self._packs)) != (len(self._data), len(self._trees)):
+            raise TransferFailed("the index in memory is not whole: an earlier addition failed")
         self._packs.name(news.packs)
         self._data.add(news.entries[0])
         self._trees.add(news.entries[1])
         for size_bytes, end, counts in news.packs.values():
             self._packs.add(size_bytes, end, counts)
+
+    def settle(self) -> None:
+        """To be called after many index files were taken in, before much is looked up.
+
+        Raises:
+            StoreFull: There is no room for temporary files.
+        """
+        self._data.settle()
+        self._trees.settle()
 
     def _known(self, pack_id: bytes) -> int:
         number = self._packs.number(pack_id)
@@ -160,6 +189,23 @@ class Index:
 
     def _table(self, kind: BlobKind) -> BlobTable:
         return self._data if kind is BlobKind.DATA else self._trees
+
+
+def _one_by_one(text: bytes) -> Iterator[Any]:
+    """What an index file says of each pack. All objects of a full file at once would be several times its size.
+
+    Raises:
+        ValueError: It is none, or not written as restic and we do, without spaces.
+    """
+    begun = _HEAD.match(text)
+    if begun is None:
+        raise ValueError("another form of index file")
+    end = begun.end() - 1
+    while text[end] in b"[,":
+        begin, end = end + 1, text.index(b"]}", end) + 2
+        yield orjson.loads(text[begin:end])
+    if text[end:].rstrip() != b"]}":
+        raise ValueError("another form of index file")
 
 
 def _columns(blobs: Sequence[PackedBlob]) -> Columns:

@@ -58,9 +58,13 @@ class PackTable:
         starts = self._starts[kind]
         return range(starts[number], starts[number + 1])
 
+    def blobs_before(self, number: int) -> tuple[int, ...]:
+        """How many blobs of each kind the packs below a number have."""
+        return tuple(starts[number] for starts in self._starts)
+
     def name(self, pack_ids: Iterable[bytes]) -> None:
         """Make the ids of packs that are about to be added known by their numbers."""
-        self._ids += b"".join(pack_ids)
+        self._ids[len(self) * PACK_ID_BYTES :] = b"".join(pack_ids)
 
     def add(self, size_bytes: int, end: int, counts: tuple[int, ...]) -> None:
         """Take in the next pack that was named, after its blobs: how many there are of each kind."""

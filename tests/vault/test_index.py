@@ -22,6 +22,8 @@ some_blobs = st.builds(
     st.integers(OVERHEAD, 1 << 24),
     st.integers(0, 1 << 26),
 )
+in_memory = st.sampled_from([1, 8, 64, 1 << 20])
+"""How many blobs stay in memory: from a file for every pack to none at all."""
 some_packs = st.lists(st.tuples(st.sampled_from(SOME_IDS), st.lists(some_blobs, max_size=20)), max_size=30)
 
 
@@ -52,21 +54,23 @@ def compare(index: Index, listed: Packs) -> None:
     assert not index.has_pack(os.urandom(32))
 
 
-@given(some_packs)
-def test_the_index_is_a_dictionary(listed: Packs) -> None:
+@given(some_packs, in_memory)
+def test_the_index_is_a_dictionary(listed: Packs, memory_blobs: int) -> None:
     """Pack by pack, as a writer adds them."""
-    index = Index()
+    index = Index(memory_blobs)
     for pack, blobs in listed:
         index.add(pack, blobs)
     compare(index, listed)
 
 
-@given(st.lists(some_packs, max_size=4))
-def test_index_files_say_the_same(files: list[Packs]) -> None:
+@given(st.lists(some_packs, max_size=4), in_memory, st.booleans())
+def test_index_files_say_the_same(files: list[Packs], memory_blobs: int, is_settled: bool) -> None:
     """As a reader takes them in."""
-    index = Index()
+    index = Index(memory_blobs)
     for listed in files:
         index.add_file(encode_index(listed))
+    if is_settled:
+        index.settle()
     compare(index, [each for listed in files for each in listed])
 
 
