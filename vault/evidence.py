@@ -30,13 +30,12 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class IndexSeen:
-    """Everything the readable index files say. ``twice``: packs that more than one index file names."""
+    """Everything the readable index files say. ``repeated``: how often a pack stood in one more file."""
 
     index: Index
     names: set[str] = field(default_factory=set)
     damaged: dict[str, str] = field(default_factory=dict)
-    packs: set[bytes] = field(default_factory=set)
-    twice: set[bytes] = field(default_factory=set)
+    repeated: int = 0
 
 
 def read_each(vault: OpenVault, kind: FileKind, names: Iterable[str]) -> Iterator[tuple[str, bytes | IntegrityError]]:
@@ -79,14 +78,19 @@ def read_index(vault: OpenVault) -> IndexSeen:
             seen.damaged[name] = text.message
             continue
         try:
+            repeated = _repeated(seen.index, text)
             seen.index.add_file(text)
+            seen.repeated += repeated
         except IntegrityError as wrong:
             seen.damaged[name] = wrong.message
-            continue
-        here = {bytes.fromhex(pack["id"]) for pack in orjson.loads(text)["packs"] or ()}
-        seen.twice |= here & seen.packs
-        seen.packs |= here
     return seen
+
+
+def _repeated(index: Index, text: bytes) -> int:
+    """How many packs of an index file another has named before; 0 for what is none."""
+    with suppress(ValueError, KeyError, TypeError):
+        return sum(index.has_pack(bytes.fromhex(pack["id"])) for pack in orjson.loads(text)["packs"] or ())
+    return 0
 
 
 @dataclass
@@ -98,9 +102,9 @@ class PacksSeen:
     unindexed: list[tuple[bytes, int]] = field(default_factory=list)
 
 
-def compare_packs(vault: OpenVault, seen: IndexSeen, findings: Findings) -> PacksSeen:
+def compare_packs(vault: OpenVault, index: Index, findings: Findings) -> PacksSeen:
     """Every pack that the index names is stored, in the size its blobs make."""
-    listed, missing = PacksSeen(), set(seen.packs)
+    listed, missing = PacksSeen(), set(index.packs())
     for name, found in stored(vault.store, FileKind.PACK):
         pack = bytes.fromhex(name)
         listed.count += 1
@@ -109,7 +113,7 @@ def compare_packs(vault: OpenVault, seen: IndexSeen, findings: Findings) -> Pack
             listed.unindexed.append((pack, found.size_bytes))
             continue
         missing.discard(pack)
-        expected = seen.index.pack_bytes(pack)
+        expected = index.pack_bytes(pack)
         if found.size_bytes != expected:
             findings.add_pack(pack, f"it has {found.size_bytes} bytes, not {expected}")
     for pack in sorted(missing):

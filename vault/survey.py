@@ -14,12 +14,11 @@ from datetime import datetime
 
 from refloat.errors import LeaseHeld, NoEligibleRecoveryPoint
 from refloat.recovery_point import CataloguedPoint
-from vault.bits import Bits
-from vault.blobs import BlobKind
+from vault.blobs import BlobKind, PackedBlob
+from vault.blobs import name as name_of
 from vault.evidence import PacksSeen, compare_packs, look_at_other_files, read_blobs, read_index, read_packs
 from vault.files import FileKind, key_of, stored
 from vault.findings import Findings
-from vault.index import Index
 from vault.pack_proof import PackProof
 from vault.reach import Reach
 from vault.reading import BlobReader
@@ -132,13 +131,13 @@ class _Survey:
             self._findings.add(key_of(FileKind.INDEX, name), reason)
         if len(self._seen.damaged) == 1:
             (self._findings.lost_index,) = (key_of(FileKind.INDEX, name) for name in self._seen.damaged)
-        self._packs = compare_packs(self._vault, self._seen, self._findings)
+        self._packs = compare_packs(self._vault, self._index, self._findings)
         look_at_other_files(self._vault, self._findings)
         self._look_at_points()
         self._points.sort(key=_Looked.place)
         self._remark(self._records.foreign, "snapshot of other programs was not looked at")
         self._remark(len(self._packs.unindexed), "pack is in no index, and nothing needs it: prune removes it")
-        self._remark(len(self._seen.twice), "pack is in more than one index file")
+        self._remark(self._seen.repeated, "pack is in more than one index file")
 
     def _look_at_points(self) -> None:
         known = set[str]()
@@ -194,51 +193,53 @@ class _Survey:
 
     def _read_all(self, reach: Reach) -> None:
         """Every pack: all that are stored, or those that the points need."""
-        used = reach.used
-        if self._asked.is_all:
-            used = {kind: _all(self._index, kind) for kind in BlobKind}
-        needed = {self._index.at(kind, number)[0] for kind in BlobKind for number in used[kind]}
-        unindexed = {pack for pack, _ in self._packs.unindexed} if self._asked.is_all or reach.lost else set()
-        proved, self._mixed = {kind: Bits(self._index.count(kind)) for kind in BlobKind}, 0
-        for proof in read_packs(self._vault, self._stored(needed | unindexed)):
-            self._judge(proof, proved, reach)
+        wanted: set[bytes] | None = None
+        if not self._asked.is_all:
+            used = ((kind, number) for kind in BlobKind for number in reach.used[kind])
+            wanted = {self._index.at(kind, number)[0] for kind, number in used}
+            wanted |= {pack for pack, _ in self._packs.unindexed} if reach.lost else set()
+        mixed = 0
+        for proof in read_packs(self._vault, self._stored(wanted)):
+            self._judge(proof, reach)
+            mixed += proof.is_mixed
             self._counts.packs_read += 1
             self._read_more(sum(blob.kind is BlobKind.DATA for blob in proof.blobs), proof.size_bytes)
-        self._remark(self._mixed, "pack holds both data and trees")
-        for kind in BlobKind:
-            for number in used[kind]:
-                pack, blob = self._index.at(kind, number)
-                if number not in proved[kind] and not self._findings.concerns(kind, number, pack):
-                    reason = f"an index file places {kind.value} blob {blob.id.hex()} in it, its own header does not"
-                    self._findings.add_blob(kind, number, reason)
+        self._remark(mixed, "pack holds both data and trees")
 
-    def _stored(self, wanted: set[bytes]) -> Iterator[tuple[bytes, int]]:
+    def _stored(self, wanted: set[bytes] | None) -> Iterator[tuple[bytes, int]]:
+        """Id and size of packs; None wants all."""
         for name, found in stored(self._vault.store, FileKind.PACK):
             pack = bytes.fromhex(name)
-            if pack in wanted:
+            if wanted is None or pack in wanted:
                 yield pack, found.size_bytes
 
-    def _judge(self, proof: PackProof, proved: dict[BlobKind, Bits], reach: Reach) -> None:
+    def _judge(self, proof: PackProof, reach: Reach) -> None:
         """One pack against its name, its header and the index."""
         key = key_of(FileKind.PACK, proof.pack.hex())
         if proof.flaw is not None:
             self._findings.add_pack(proof.pack, proof.flaw)
-        self._mixed += proof.is_mixed
-        for blob in proof.blobs:
-            number, reason = self._index.number(blob.kind, blob.id), proof.damaged.get(blob)
-            place = self._index.at(blob.kind, number) if number is not None else None
-            if number is not None and place == (proof.pack, blob):
-                if reason is None:
-                    proved[blob.kind].add(number)
-                else:
-                    self._findings.add_blob(blob.kind, number, reason)
-            elif reason is not None:
-                self._findings.add(key, reason)  # nobody reads this one: there is another, or no index names it
+            return
+        for blob, reason in proof.damaged.items():
+            self._blame(proof.pack, blob, reason)
+        if self._index.has_pack(proof.pack):
+            held, listed = set(proof.blobs), set(self._index.blobs_of(proof.pack))
+            for blob in listed - held:
+                self._blame(proof.pack, blob, f"an index file places {name_of(blob)} in it, its own header does not")
+            for blob in held - listed:
+                self._findings.add(key, f"no index file says that {name_of(blob)} is in it")
         found = sum((blob.kind, blob.id) in reach.lost for blob in proof.blobs)
         if found:
             self._remarks.append(
                 f"{key} holds {found} of the blobs that no index names: restic repair index makes the index again"
             )
+
+    def _blame(self, pack: bytes, blob: PackedBlob, reason: str) -> None:
+        """A blob of a pack is damaged: for whoever reads it there, which nobody does when it is found elsewhere."""
+        number = self._index.number(blob.kind, blob.id)
+        if number is not None and self._index.at(blob.kind, number) == (pack, blob):
+            self._findings.add_blob(blob.kind, number, reason)
+        else:
+            self._findings.add(key_of(FileKind.PACK, pack.hex()), reason)
 
     def _refuse_if_pruned(self) -> None:
         gone = self._seen.names - {name for name, _ in stored(self._vault.store, FileKind.INDEX)}
@@ -271,10 +272,3 @@ class _Survey:
             for key, lost in self._missing.items()
         ]
         return Survey(self._level, tuple(points), tuple(damages), tuple(self._remarks), self._counts)
-
-
-def _all(index: Index, kind: BlobKind) -> Bits:
-    found = Bits(index.count(kind))
-    for number in index.numbers(kind):
-        found.add(number)
-    return found
