@@ -89,6 +89,7 @@ def expire(
         fresh = plan_expiry(vault, shown.application, retention, is_verified=is_verified)
         approved = {point.id for point in shown.expiring}
         going = [point for point in fresh.expiring if point.id in approved]
+        lock.confirm()
         for point in going:
             for name in fresh.names[point.id]:
                 lock.require()

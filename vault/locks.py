@@ -168,6 +168,20 @@ class HeldLock:
         self._note_gap(slept=now() - self._written_wall)
         self.raise_if_lapsed()
 
+    def confirm(self) -> None:
+        """Like ``require``, and look whether the lock is still there: asked once before a row of deletions.
+
+        Raises:
+            LeaseHeld: It could not be refreshed in time, or somebody removed it.
+        """
+        self.require()
+        name = self.name
+        try:
+            self._files.store.stat(key_of(FileKind.LOCK, name))
+        except NotFound:
+            self._was_removed = self._was_removed or name == self.name  # else it was refreshed at this moment
+        self.raise_if_lapsed()
+
     def release(self) -> None:
         """Stop refreshing and remove the lock.
 
