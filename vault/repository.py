@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from hashlib import sha256
@@ -43,7 +44,9 @@ OURS = "refloat/"
 COPY_OF = f"{OURS}copy-of/"
 """The first thing a copy writes, its name ending in the id of the vault it is of."""
 REQUESTS = 8
-"""Small files asked for at once."""
+"""Small files asked for at once,"""
+AHEAD_BYTES = 6 << 20
+"""as long as they are no larger together: index files have up to 3 MB, and become three times that."""
 
 
 class OpenVault:
@@ -70,25 +73,43 @@ class OpenVault:
 
         Raises:
             IntegrityError: An index file is damaged; the message names it.
+            StoreFull: The index does not fit memory, and there is no room for temporary files.
         """
         with self._guard:
             if self._index is None or is_fresh:
-                found = self._index or Index()
-                names = [name for name, _ in stored(self.store, FileKind.INDEX) if name not in self._indexed]
-                for name, text in self.read_many(FileKind.INDEX, names):
-                    if text is not None:
-                        found.add_file(text)
-                        self._indexed.add(name)
+                found, self._index = self._index or Index(), None
+                try:
+                    self._read_index(found)
+                except BaseException:
+                    self._indexed.clear()  # what was read is dropped with it
+                    raise
                 self._index = found
             return self._index
+
+    def _read_index(self, found: Index) -> None:
+        sizes = {name: facts.size_bytes for name, facts in stored(self.store, FileKind.INDEX)}
+        names = [name for name in sizes if name not in self._indexed]
+        for name, text in self.read_many(FileKind.INDEX, names, sizes):
+            if text is not None:
+                try:
+                    found.add_file(text)
+                except IntegrityError as wrong:
+                    key = key_of(FileKind.INDEX, name)
+                    raise IntegrityError(f"{key} of {self.store.url} is damaged: {wrong}", file=name) from wrong
+                self._indexed.add(name)
+        found.settle()
 
     def forget_index(self) -> None:
         """Have the next ``index`` read it anew: packs were removed, or may have been since it was read."""
         with self._guard:
             self._index, self._indexed = None, set()
 
-    def read_many(self, kind: FileKind, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
-        """JSON texts of several files, several at a time, in order; None for one that is gone."""
+    def read_many(
+        self, kind: FileKind, names: Iterable[str], sizes: Mapping[str, int] | None = None
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """JSON texts of several files, several at a time, in order; None for one that is gone. ``sizes``, in bytes as
+        stored, keep it from having too much in memory.
+        """
 
         def read(name: str) -> bytes | None:
             try:
@@ -97,9 +118,20 @@ class OpenVault:
                 return None
 
         with ThreadPoolExecutor(REQUESTS, thread_name_prefix=f"read {kind.value}") as pool:
-            for start in range(0, len(names), REQUESTS):
-                some = names[start : start + REQUESTS]
-                yield from zip(some, pool.map(read, some), strict=True)
+            waiting = deque[tuple[str, int, Future[bytes | None]]]()
+            try:
+                for name in names:
+                    size = sizes.get(name, 0) if sizes else 0
+                    while len(waiting) >= REQUESTS or (waiting and size + sum(e[1] for e in waiting) > AHEAD_BYTES):
+                        earlier, _, text = waiting.popleft()
+                        yield earlier, text.result()
+                    waiting.append((name, size, pool.submit(read, name)))
+                while waiting:
+                    earlier, _, text = waiting.popleft()
+                    yield earlier, text.result()
+            finally:
+                for _, _, text in waiting:
+                    text.cancel()
 
     def lock(
         self,
