@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from cli import deploy, failing, looking, protect, recover, server, sweep, vault, vault_keys, verify
+from cli import (
+    deploy,
+    expire,
+    extract,
+    failing,
+    looking,
+    protect,
+    recover,
+    server,
+    sweep,
+    vault,
+    vault_copy,
+    vault_keys,
+    verify,
+)
 from refloat import __version__
 from refloat.errors import ConfigError, Interrupted, RefloatError
 
@@ -48,9 +62,12 @@ app.command()(looking.points)
 app.command()(verify.verify)
 app.command()(recover.plan)
 app.command()(recover.recover)
+app.command()(extract.extract)
+app.command()(expire.expire)
 app.command()(sweep.sweep)
 app.command()(deploy.deploy)
 app.add_typer(server.app)
+vault.app.command()(vault_copy.copy)
 vault.app.add_typer(vault_keys.app)
 app.add_typer(vault.app)
 

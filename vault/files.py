@@ -21,7 +21,7 @@ from vault.sealing import BadSeal, MasterKey
 CONFIG = "config"
 Reopen = Callable[[], ObjectStore]
 """Opens the vault's store once more, for a worker process: connections cannot be shared."""
-_NAME = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class FileKind(Enum):
@@ -43,7 +43,7 @@ def stored(store: ObjectStore, kind: FileKind) -> Iterator[tuple[str, StoredObje
     """Name and facts of every file of a kind; what bears no name of 64 digits is nobody's, as in restic."""
     for found in store.list(f"{kind.value}/"):
         name = found.key.rpartition("/")[2]
-        if _NAME.fullmatch(name) and found.key == key_of(kind, name):
+        if NAME.fullmatch(name) and found.key == key_of(kind, name):
             yield name, found
 
 

@@ -41,6 +41,67 @@ class SnapshotRecord:
     time: datetime | None = None
 
 
+@dataclass(frozen=True)
+class AnyRecord:
+    """A snapshot record of whichever program, as its own words have it. ``origin``: the name it once had elsewhere, or
+    before its tags were changed.
+    """
+
+    name: str
+    tree: bytes
+    time: datetime
+    hostname: str
+    username: str
+    paths: tuple[str, ...]
+    tags: tuple[str, ...]
+    program: str
+    origin: str | None
+    ours: SnapshotRecord | None
+    """What it is to us; None when another program made it."""
+    text: bytes
+
+    @property
+    def label(self) -> str:
+        """For people: the point's id, or what another program said."""
+        if self.ours is not None and self.ours.point_id:
+            return f"{self.ours.point_id} of {self.ours.application or '?'}"
+        return f"{self.name[:8]} of {', '.join(self.paths) or self.hostname}"
+
+
+def read_any_record(name: str, text: bytes) -> AnyRecord:
+    """A snapshot record, ours or another program's.
+
+    Raises:
+        IntegrityError: It is no snapshot record.
+    """
+    ours = decode_record(name, text)
+    try:
+        record: dict[str, Any] = orjson.loads(text)
+        tree, origin = bytes.fromhex(record["tree"]), record.get("original")
+        if len(tree) != ID_BYTES or not (origin is None or isinstance(origin, str)):
+            raise ValueError("an id that is none")
+        words = [str(record.get(key) or "") for key in ("hostname", "username", "program_version")]
+        paths, tags = (tuple(map(str, record.get(key) or ())) for key in ("paths", "tags"))
+        at = to_datetime(parse_instant(record["time"]))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as wrong:
+        raise IntegrityError(f"snapshots/{name} does not say what it must") from wrong
+    return AnyRecord(name, tree, at, words[0], words[1], paths, tags, words[2], origin, ours, text)
+
+
+def moved_record(record: AnyRecord, descriptor: Place | None) -> bytes:
+    """The text of a record for another vault, where the descriptor lies elsewhere, and where there is no parent.
+
+    As ``restic copy`` does it, the first name is kept in ``original``: by that a copy is known again.
+    """
+    text: dict[str, Any] = orjson.loads(record.text)
+    text.pop("parent", None)
+    text["original"] = record.origin or record.name
+    if record.ours is not None and record.program:
+        place = f"descriptor={_format_place(descriptor)}" if descriptor else "descriptor moved"
+        text["program_version"] = _DESCRIPTOR.sub(place, record.program)
+    return orjson.dumps(text)
+
+
 def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place, *, files: int, data_bytes: int) -> bytes:
     """The text of a point's snapshot record, with what ``restic snapshots`` shows of it.
 
@@ -48,8 +109,7 @@ def encode_record(point: RecoveryPoint, tree: bytes, descriptor: Place, *, files
     our records from others'; the first survives everything restic can do to a record. The program version tells where
     the descriptor lies too, so that listing points needs no index.
     """
-    pack, blob = descriptor
-    place = f"{blob.id.hex()}@{pack.hex()}+{blob.offset}+{blob.sealed_bytes}+{blob.plain_bytes}"
+    place = _format_place(descriptor)
     summary = {
         "backup_start": format_instant(to_nanoseconds(point.started_at)),
         "backup_end": format_instant(to_nanoseconds(point.sealed_at)),
@@ -91,6 +151,11 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
     found = _DESCRIPTOR.search(program)
     point_id = next((str(tag).removeprefix(_POINT) for tag in tags if str(tag).startswith(_POINT)), None)
     return SnapshotRecord(name, tree, application, _place(found) if found else None, point_id, time)
+
+
+def _format_place(place: Place) -> str:
+    pack, blob = place
+    return f"{blob.id.hex()}@{pack.hex()}+{blob.offset}+{blob.sealed_bytes}+{blob.plain_bytes}"
 
 
 def _place(found: re.Match[str]) -> Place:
