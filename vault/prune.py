@@ -26,6 +26,8 @@ from vault.repacking import Repacker
 from vault.repository import REQUESTS, OpenVault
 
 STEP = "prune"
+TOLD_EVERY = 64
+"""Index files between two notes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def plan_prune(vault: OpenVault, *, run: str, max_unused: float = MAX_UNUSED, gr
     """
     with vault.lock(run) as lock:
         vault.forget_index()
+        emit(Event(STEP, "note", "marking what snapshot records lead to"))
         return make_plan(vault, store_at=now() + lock.skew, max_unused=max_unused, grace=grace)
 
 
@@ -75,6 +78,7 @@ def prune(
     """
     with vault.lock(run, is_exclusive=True, is_dead=is_dead) as lock:
         vault.forget_index()
+        emit(Event(STEP, "note", "marking what snapshot records lead to"))
         plan = make_plan(vault, store_at=now() + lock.skew, max_unused=max_unused, grace=grace)
         show(plan)
         try:
@@ -96,6 +100,8 @@ class _Prune:
         self._superseded: list[str] = []
 
     def run(self) -> Pruned:
+        plan = self._plan
+        emit(Event(STEP, "note", f"repacking {plan.count(Action.REPACK)}, removing {plan.count(Action.REMOVE)} packs"))
         self._write()
         self._refuse_company()
         self._remove(FileKind.INDEX, iter(self._superseded))
@@ -121,7 +127,8 @@ class _Prune:
             if text is None:
                 raise IntegrityError(f"index/{name} of {self._vault.url} vanished under the exclusive lock")
             used += self._rewrite(name, packs_named(text))
-            emit(Event(STEP, "note", f"{done} of {len(sizes)} index files, {self._repacker.blobs} blobs repacked"))
+            if done % TOLD_EVERY == 0:
+                emit(Event(STEP, "note", f"{done} of {len(sizes)} index files, {self._repacker.blobs} blobs repacked"))
         self._repacker.finish()
         self._index.flush()
         if used != len(self._plan.marks):
