@@ -20,6 +20,7 @@ from cli import (
     server,
     sweep,
     vault,
+    vault_adopt,
     vault_copy,
     vault_keys,
     verify,
@@ -67,6 +68,7 @@ app.command()(expire.expire)
 app.command()(sweep.sweep)
 app.command()(deploy.deploy)
 app.add_typer(server.app)
+vault.app.command()(vault_adopt.adopt)
 vault.app.command()(vault_copy.copy)
 vault.app.add_typer(vault_keys.app)
 app.add_typer(vault.app)
