@@ -43,6 +43,9 @@ key beyond (one in four).
 """
 
 
+Bytes = bytes | bytearray | memoryview
+
+
 class Scratch:
     """A temporary file without a name, that only grows. It goes when the last that uses it goes."""
 
@@ -54,7 +57,7 @@ class Scratch:
         weakref.finalize(self, file.close)
         self._fd = file.fileno()
 
-    def write(self, start: int, data: bytes | bytearray) -> None:
+    def write(self, start: int, data: Bytes) -> None:
         """Put bytes at a place.
 
         Raises:
@@ -95,7 +98,7 @@ class EntryLog:
     def __len__(self) -> int:
         return self._count
 
-    def append(self, entries: bytes | bytearray) -> None:
+    def append(self, entries: Bytes) -> None:
         """Take in entries, laid end to end, all or none.
 
         Raises:
@@ -191,7 +194,7 @@ class Spilled:
         """Neighbouring entries, fewer where a file ends."""
         return self._log.read(number, entries)
 
-    def extended(self, entries: bytes | bytearray, run_keys: int) -> Spilled:
+    def extended(self, entries: Bytes, run_keys: int) -> Spilled:
         """With more entries, in runs of ``run_keys`` at first.
 
         Raises:
