@@ -2,8 +2,8 @@
 
 One put is one request, so a reader never sees a part. Create-if-absent is ``If-None-Match: *``; several servers
 answer success and ignore it, so it is probed. Checksum trailers, a newer habit of the client, break some servers
-and are left out; over plain HTTP the signature covers the body's SHA-256. Passing faults are repeated here, in one
-way for every call, and never by the client.
+and are left out; the signature covers the body's SHA-256. Passing faults are repeated here, in one way for every call,
+and never by the client.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256 as hash_of
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from providers.object_stores.s3_bodies import Bodies
 from providers.object_stores.s3_client import Address, connect, credentials, parse
 from providers.object_stores.s3_errors import FOREIGN, translate
 from refloat.clock import Deadline, pause
@@ -51,9 +53,11 @@ class Patience:
 
     connect: timedelta = timedelta(seconds=5)
     read: timedelta = timedelta(seconds=30)
-    tries: int = 6
-    first_pause: timedelta = timedelta(seconds=0.25)
-    """Doubles with every try, less up to half at random."""
+    tries: int = 12
+    """A store that fails every third request fails one call in 500,000 for good."""
+    first_pause: timedelta = timedelta(seconds=0.1)
+    """Doubles with every try up to ``longest_pause``, less up to half at random."""
+    longest_pause: timedelta = timedelta(seconds=4)
     whole: timedelta = timedelta(seconds=60)
     """No new try begins after it."""
 
@@ -76,6 +80,7 @@ class S3ObjectStore:
     def __init__(self, address: Address, environment: Mapping[str, str], patience: Patience = Patience()) -> None:
         self._address, self._patience = address, patience
         self._session, self._client = connect(address, environment, patience.connect, patience.read)
+        self._bodies = Bodies(self._client, self._session.get_credentials(), address.bucket)
         self._probing = threading.Lock()
         self._capabilities: ObjectStoreCapabilities | None = None
 
@@ -121,32 +126,28 @@ class S3ObjectStore:
         body: bytes | bytearray | memoryview,
         *,
         if_absent: bool = False,
-        sha256: bytes | None = None,  # noqa: ARG002 (the contract's shape)
+        sha256: bytes | None = None,
     ) -> None:
-        """Store ``body`` in one request.
+        """Store ``body`` in one request, signed with its SHA-256, which is computed unless it is given.
 
         Raises:
             AlreadyExists: ``if_absent`` and the key exists.
             StoreFull: No room, or over quota.
         """
-        words: dict[str, Any] = {"Body": bytes(body) if isinstance(body, memoryview) else body}
-        if not if_absent:
-            self._again("cannot be stored", key, lambda: self._client.put_object(**self._named(key), **words))
-            return
-        put_id = secrets.token_hex(16)
-        words.update(IfNoneMatch="*", Metadata={PUT_ID: put_id})
+        whole, digest = self._address.key(validate_key(key)), sha256 or hash_of(body).digest()
+        put_id = secrets.token_hex(16) if if_absent else None
         asked = 0
 
-        def create() -> None:
+        def send() -> None:
             nonlocal asked
             asked += 1
-            self._client.put_object(**self._named(key), **words)
+            self._bodies.put(whole, body, digest, put_id=put_id, name=PUT_ID, asks_first=asked > 1)
 
         try:
-            self._again("cannot be stored", key, create)
+            self._again("cannot be stored", key, send)
         except AlreadyExists:
             # An answer lost on the way makes the repeated request meet the object that the first one made.
-            if asked == 1 or self._put_id(key) != put_id:
+            if put_id is None or asked == 1 or self._put_id(key) != put_id:
                 raise
 
     def _put_id(self, key: str) -> str | None:
@@ -167,7 +168,7 @@ class S3ObjectStore:
             length = self._rest_of(key, start, length)
             if length == 0:
                 return b""
-        where = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
+        where = None if length is None else f"bytes={start}-{start + length - 1}"
         return self._again("cannot be read", key, lambda: self._read(key, where, start, length))
 
     def _rest_of(self, key: str, start: int, length: int | None) -> int:
@@ -178,17 +179,16 @@ class S3ObjectStore:
             raise RangeNotSatisfiable(f"{self._place(key)} has {size} bytes, not {wanted} from {start}", key=key)
         return wanted
 
-    def _read(self, key: str, where: Mapping[str, str], start: int, length: int | None) -> bytes:
-        answer = self._client.get_object(**self._named(key), **where)
-        with closing(answer["Body"]) as stream:
-            announced = answer.get("ContentLength")
-            if where and not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-"):
+    def _read(self, key: str, where: str | None, start: int, length: int | None) -> bytes:
+        answer = self._bodies.get(self._address.key(validate_key(key)), where)
+        with closing(answer.stream) as stream:
+            announced = answer.announced
+            if where and not answer.range.startswith(f"bytes {start}-"):
                 raise Unsupported(f"{self._place(key)}: the store ignores ranges", key=key)
-            if length is not None and isinstance(announced, int) and announced < length:
-                raise RangeNotSatisfiable(
-                    f"{self._place(key)} has {announced} bytes from {start}, not {length}", key=key
-                )
-            body = bytes(stream.read())
+            if length is not None and announced is not None and announced < length:
+                few = f"{self._place(key)} has {announced} bytes from {start}, not {length}"
+                raise RangeNotSatisfiable(few, key=key)
+            body = stream.read()
         if len(body) != (announced if length is None else length):
             raise Unavailable(f"{self._place(key)} gave {len(body)} of {announced} bytes", key=key)
         return body
@@ -278,7 +278,7 @@ class S3ObjectStore:
             if failed.retry is not Retry.LATER or not left or deadline.is_over:
                 raise failed
             pause(wait * random.uniform(0.5, 1.0))
-            wait *= 2
+            wait = min(2 * wait, self._patience.longest_pause)
         raise AssertionError("patience has at least one try")
 
     def _translate(self, error: Exception, what: str, key: str | None) -> RefloatError:

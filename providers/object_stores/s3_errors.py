@@ -50,6 +50,8 @@ _BY_CODE: dict[str, type[RefloatError]] = {
     **dict.fromkeys(("RequestTimeTooSkewed", "AccessDenied", "AllAccessDisabled"), AccessDenied),
     **dict.fromkeys(("NotImplemented", "MethodNotAllowed", "EntityTooLarge"), Unsupported),
     **dict.fromkeys(("ConditionalRequestConflict", "OperationAborted"), Unavailable),
+    # the body arrived cut off, or not as its digest says
+    **dict.fromkeys(("IncompleteBody", "XAmzContentSHA256Mismatch", "BadDigest"), Unavailable),
     **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidBucketName"), ConfigError),
     **dict.fromkeys(("ObjectLocked",), Immutable),
 }

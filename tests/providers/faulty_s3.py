@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from email.utils import formatdate
-from hashlib import md5
+from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SO_RCVBUF, SOL_SOCKET
 from types import TracebackType
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 BUCKET = "bucket"
@@ -22,11 +23,22 @@ class Fault:
 
     ``answer`` with ``status`` and an S3 error ``code``; ``drop`` before it is handled or ``lose-answer`` after;
     ``half-body``: announce the whole body and close half-way; ``short-body``: announce and send half of it; ``hang``;
-    ``ignore-condition`` and ``ignore-range`` as lax servers do; ``lists``: ``text`` instead of a listing.
+    ``ignore-condition`` and ``ignore-range`` as lax servers do; ``lists``: ``text`` instead of a listing; ``page``: a
+    success that is none; ``flip``: one bit of a body changes on the way in.
     """
 
     act: Literal[
-        "answer", "drop", "lose-answer", "half-body", "short-body", "hang", "ignore-condition", "ignore-range", "lists"
+        "answer",
+        "drop",
+        "lose-answer",
+        "half-body",
+        "short-body",
+        "hang",
+        "ignore-condition",
+        "ignore-range",
+        "lists",
+        "page",
+        "flip",
     ]
     method: str
     times: int = 1
@@ -43,11 +55,22 @@ class FaultyS3:
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
+        self.pace = 0.0
+        """Seconds to wait after every 256 KiB of a body that comes in; ``paced`` counts."""
+        self.paced = 0
+        self.expected: list[bool] = []
+        """Whether each put asked before it sent its body."""
+        self.region: str | None = None
+        """Where set, requests signed for another are refused, and counted in ``misdirected``."""
+        self.misdirected = 0
+        self.signed: list[tuple[str, str]] = []
+        """Method and region of every request that was signed for the right one."""
         self.guard = threading.Lock()
         self.released = threading.Event()
         handler = type("Bound", (Answers,), {"store": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._server.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 2**16)  # a slow reader is felt at once
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def inject(self, fault: Fault) -> Fault:
@@ -101,14 +124,18 @@ class Answers(BaseHTTPRequestHandler):
         self.handle_one("DELETE")
 
     def handle_one(self, method: str) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if method == "PUT":
+            self.store.expected.append("Expect" in self.headers)
+        body = self.body()
         parts = urlsplit(self.path)
-        bucket, _, key = parts.path.removeprefix("/").partition("/")
+        bucket, _, key = unquote(parts.path).removeprefix("/").partition("/")
         is_list = method == "GET" and not key
         self.store.requests.append(("LIST" if is_list else method, self.path))
         fault = self.store.fault_for("LIST" if is_list else method)
         act = fault.act if fault else None
-        if fault and act == "answer":
+        if self.is_misdirected(method):
+            pass
+        elif fault and act == "answer":
             self.fail(fault.status, fault.code, fault.text)
         elif act == "drop":
             self.close_connection = True
@@ -130,7 +157,36 @@ class Answers(BaseHTTPRequestHandler):
         else:
             self.get(key, act)
 
+    def body(self) -> bytes:
+        left, pieces = int(self.headers.get("Content-Length") or 0), []
+        while left:
+            pieces.append(self.rfile.read(min(left, 2**18)))
+            left -= len(pieces[-1])
+            if self.store.pace and self.command == "PUT":
+                self.store.paced += 1
+                threading.Event().wait(self.store.pace)
+        return b"".join(pieces)
+
+    def is_misdirected(self, method: str) -> bool:
+        signed = self.headers.get("Authorization", "").partition("Credential=")[2].split("/")
+        region = signed[2] if len(signed) > 2 else ""
+        if self.store.region in (None, region):
+            self.store.signed.append((method, region))
+            return False
+        self.store.misdirected += 1
+        text = f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{self.store.region}</Region></Error>"
+        self.give(400, text.encode())
+        return True
+
     def put(self, key: str, body: bytes, act: str | None) -> None:
+        if act == "page":
+            self.give(200, b"<html>Please log in</html>")
+            return
+        if act == "flip":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        if sha256(body).hexdigest() != self.headers.get("x-amz-content-sha256"):
+            self.fail(400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match")
+            return
         words = {name: value for name, value in self.headers.items() if name.lower().startswith("x-amz-meta-")}
         with self.store.guard:
             is_refused = "If-None-Match" in self.headers and key in self.store.objects and act != "ignore-condition"

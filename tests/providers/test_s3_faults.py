@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from hashlib import sha256
 from itertools import islice
 
 import pytest
@@ -320,3 +321,71 @@ def test_an_endpoint_that_is_not_there(name: str) -> None:
         assert "AWS_CA_BUNDLE" in caught.value.guidance
     with pytest.raises(Unavailable, match="s3://bucket/vault"):
         CALLS[name][1](opened(gone))
+
+
+def test_a_slow_line_is_no_dead_one(server: FaultyS3) -> None:
+    """A body that takes longer than the time limits arrives, as each piece of it is in time."""
+    server.pace = 1 / 16  # seconds between pieces of 256 KiB: 2.5 s for the whole, less what the system holds
+    words = environment(server.endpoint)
+    patience = Patience(connect=timedelta(seconds=0.5), read=timedelta(seconds=2), tries=1)
+    store = S3ObjectStore(parse(f"s3://{BUCKET}/vault", words), words, patience)
+    body = secrets.token_bytes(10 * 2**20)
+    store.put("a", body)
+    assert server.paced >= 40, "the line was not slow"
+    assert store.get("a") == body
+
+
+def test_a_web_page_is_no_stored_object(server: FaultyS3, store: S3ObjectStore) -> None:
+    """What answers 200 to anything, as the login page of a network does, has stored nothing."""
+    page = server.inject(Fault("page", "PUT", times=100))
+    with pytest.raises(Unavailable, match="no S3 server"):
+        store.put("a", b"body")
+    assert page.fired == TRIES
+
+
+def test_a_body_damaged_on_the_way_is_sent_again(server: FaultyS3, store: S3ObjectStore) -> None:
+    """The server compares it with the digest that the request was signed with, given or computed."""
+    body = secrets.token_bytes(100_000)
+    for digest in (None, sha256(body).digest()):
+        torn = server.inject(Fault("flip", "PUT"))
+        store.put("a", body, sha256=digest)
+        assert torn.fired == 1 and store.get("a") == body
+
+
+def test_a_refused_body_is_not_sent_twice(server: FaultyS3, store: S3ObjectStore) -> None:
+    """A repeated put asks first: the body goes out once the server wants it."""
+    server.inject(Fault("answer", "PUT", status=503, code="SlowDown"))
+    store.put("a", b"body" * 1000)
+    assert server.expected == [False, True]
+    assert store.get("a") == b"body" * 1000
+
+
+def test_a_bucket_in_another_region_is_followed(server: FaultyS3, store: S3ObjectStore) -> None:
+    """The server names the region that requests must be signed for; puts and gets go there from then on."""
+    server.region = "eu-central-1"
+    store.put("a", b"body")
+    assert store.get("a") == b"body" and store.get("a", start=1, length=2) == b"od"
+    assert server.misdirected, "no request was signed for the wrong region"
+    assert {region for method, region in server.signed if method == "GET"} == {"eu-central-1"}
+
+
+def test_a_proxy_of_the_environment_is_used(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY carries bodies as it carries everything else, and NO_PROXY keeps them off it."""
+    monkeypatch.setenv("HTTP_PROXY", server.endpoint)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    store = opened("http://store.example:9000")
+    store.put("a", b"body")
+    assert store.get("a") == b"body" and store.stat("a").size_bytes == 4
+    assert {path.partition("/bucket")[0] for _, path in server.requests} == {"http://store.example:9000"}
+    monkeypatch.setenv("NO_PROXY", "store.example")
+    with pytest.raises(ProviderError):
+        opened("http://store.example:9000").put("a", b"body")
+
+
+def test_keys_of_any_prefix_are_signed_as_they_are_sent(server: FaultyS3) -> None:
+    """Signs that a prefix may have are escaped in the address; the server takes them back."""
+    words = environment(server.endpoint)
+    store = S3ObjectStore(parse(f"s3://{BUCKET}/it's=(a)@b!*", words), words, PATIENCE)
+    store.put("a", b"body")
+    assert store.get("a") == b"body" and [one.key for one in store.list()] == ["a"]
