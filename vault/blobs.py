@@ -11,6 +11,9 @@ from vault.compressing import BadFrame, Compressor
 from vault.sealing import OVERHEAD, BadSeal, MasterKey, Sealer
 
 ID_BYTES = 32
+SQUEEZED_BYTES = 64 << 20
+MOST_SQUEEZED = 100
+"""No tree larger than that is compressed more: its nodes hold hashes."""
 DATA_LIMIT_BYTES = 64 << 20
 TREE_LIMIT_BYTES = 512 << 20
 
@@ -62,6 +65,8 @@ class BlobCodec:
         """
         if blob.size_bytes > blob.kind.limit_bytes:
             raise IntegrityError(f"{name(blob)} claims {blob.size_bytes} bytes, more than a {blob.kind.value} blob has")
+        if blob.plain_bytes > SQUEEZED_BYTES and blob.plain_bytes > MOST_SQUEEZED * blob.sealed_bytes:
+            raise IntegrityError(f"{name(blob)} claims {blob.plain_bytes} bytes out of {blob.sealed_bytes}")
         try:
             plain = self.sealer.open(sealed)
             if blob.plain_bytes:

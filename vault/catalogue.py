@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from pydantic import ValidationError
-
 from refloat.errors import ConfigError, IntegrityError
 from refloat.recovery_point import DESCRIPTOR, OBJECTS, CataloguedPoint, RecoveryPoint, VolumeCopy
 from vault.blobs import BlobKind
@@ -18,6 +16,7 @@ from vault.nodes import DIR, FILE, Node, encode_node, encode_tree, walk
 from vault.reading import BlobReader
 from vault.repository import REQUESTS, OpenVault
 from vault.snapshots import SnapshotRecord, decode_record, encode_record
+from vault.untrusted import weigh
 from vault.writing import BlobWriter
 
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
@@ -45,10 +44,10 @@ def records(vault: OpenVault, application: str | None = None) -> list[Catalogued
     Raises:
         IntegrityError: A snapshot record or a descriptor is damaged; the message names it.
     """
-    names = [name for name, _ in stored(vault.store, FileKind.SNAPSHOT)]
+    sizes = {name: found.size_bytes for name, found in stored(vault.store, FileKind.SNAPSHOT)}
     decoded = [
         record
-        for name, text in vault.read_many(FileKind.SNAPSHOT, names)
+        for name, text in vault.read_many(FileKind.SNAPSHOT, sizes, sizes)
         if text is not None and (record := decode_record(name, text)) is not None
         if application is None or record.application in (None, application)
     ]
@@ -65,8 +64,9 @@ def _read_point(vault: OpenVault, record: SnapshotRecord) -> CataloguedPoint | N
     if text is None:
         return None
     try:
+        weigh(text)
         point = RecoveryPoint.model_validate_json(text)
-    except ValidationError as wrong:
+    except ValueError as wrong:
         raise IntegrityError(f"{DESCRIPTOR} of snapshots/{record.name} does not say what it must: {wrong}") from wrong
     return CataloguedPoint(point=point, snapshot_id=record.name, tree=record.tree.hex())
 

@@ -56,11 +56,11 @@ class Compressor:
         """A lock, index or snapshot record as it is sealed: the mark, then one frame."""
         return bytes([UNPACKED_MARK]) + self.compress(text)
 
-    def decode_unpacked(self, plain: bytes) -> bytes:
+    def decode_unpacked(self, plain: bytes, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> bytes:
         """The JSON text of a lock, index or snapshot record, compressed or not.
 
         Raises:
-            BadFrame: Neither, or larger than ``UNPACKED_LIMIT_BYTES``.
+            BadFrame: Neither, or larger than the limit.
         """
         if plain[:1] in (b"{", b"["):
             return plain
@@ -72,8 +72,8 @@ class Compressor:
                 while piece := stream.read(_PIECE):
                     pieces.append(piece)
                     size += len(piece)
-                    if size > UNPACKED_LIMIT_BYTES:
-                        raise BadFrame(f"more than {UNPACKED_LIMIT_BYTES} bytes")
+                    if size > limit_bytes:
+                        raise BadFrame(f"more than {limit_bytes} bytes")
         except zstandard.ZstdError as wrong:
             raise BadFrame(str(wrong)) from wrong
         return b"".join(pieces)

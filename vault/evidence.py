@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,18 +11,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-import orjson
-
 from refloat.errors import IntegrityError, NotFound
 from vault.blobs import BlobKind, PackedBlob
-from vault.files import FileKind, key_of, read_named, stored
+from vault.files import FileKind, key_of, read_named, require_small, stored
 from vault.findings import Findings
 from vault.index import Index
+from vault.keys import check_key_file
 from vault.pack_proof import PackProof, prove
 from vault.reading import BlobReader, Range
 from vault.repository import REQUESTS, OpenVault
 
 BATCH_BLOBS = 1024
+_PACK = re.compile(rb'\{"id":"([0-9a-f]{64})","blobs":')
 PACKS_AT_ONCE = 4
 """Whole packs read at once; each takes the memory of one request."""
 Job = TypeVar("Job")
@@ -38,11 +39,18 @@ class IndexSeen:
     repeated: int = 0
 
 
-def read_each(vault: OpenVault, kind: FileKind, names: Iterable[str]) -> Iterator[tuple[str, bytes | IntegrityError]]:
-    """Name and JSON text of small files, or why one does not read; those that went away are passed over."""
+def read_each(
+    vault: OpenVault, kind: FileKind, names: Iterable[str] | None = None
+) -> Iterator[tuple[str, bytes | IntegrityError]]:
+    """Name and JSON text of small files, of all of a kind or of these, or why one does not read; what went away is
+    passed over.
+    """
+    listed = ((name, found.size_bytes) for name, found in stored(vault.store, kind))
 
-    def read(name: str) -> tuple[str, bytes | IntegrityError | None]:
+    def read(job: tuple[str, int]) -> tuple[str, bytes | IntegrityError | None]:
+        name, size_bytes = job
         try:
+            require_small(kind, name, size_bytes)
             return name, vault.files.read(kind, name)
         except IntegrityError as wrong:
             return name, wrong
@@ -50,7 +58,7 @@ def read_each(vault: OpenVault, kind: FileKind, names: Iterable[str]) -> Iterato
             return name, None
 
     with ThreadPoolExecutor(REQUESTS, thread_name_prefix=f"read {kind.value}") as pool:
-        for name, text in ahead(pool, read, names, REQUESTS):
+        for name, text in ahead(pool, read, listed if names is None else ((name, 0) for name in names), REQUESTS):
             if text is not None:
                 yield name, text
 
@@ -72,8 +80,9 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[Job], Answer], jobs: Iterabl
 
 def read_index(vault: OpenVault) -> IndexSeen:
     """All index files; the damaged ones are told and passed over."""
-    seen = IndexSeen(Index(), names={name for name, _ in stored(vault.store, FileKind.INDEX)})
-    for name, text in read_each(vault, FileKind.INDEX, sorted(seen.names)):
+    seen = IndexSeen(Index())
+    for name, text in read_each(vault, FileKind.INDEX):
+        seen.names.add(name)
         if isinstance(text, IntegrityError):
             seen.damaged[name] = text.message
             continue
@@ -83,14 +92,13 @@ def read_index(vault: OpenVault) -> IndexSeen:
             seen.repeated += repeated
         except IntegrityError as wrong:
             seen.damaged[name] = wrong.message
+    seen.index.settle()
     return seen
 
 
 def _repeated(index: Index, text: bytes) -> int:
-    """How many packs of an index file another has named before; 0 for what is none."""
-    with suppress(ValueError, KeyError, TypeError):
-        return sum(index.has_pack(bytes.fromhex(pack["id"])) for pack in orjson.loads(text)["packs"] or ())
-    return 0
+    """How many packs of an index file another has named before, as far as it is written as restic and we do."""
+    return sum(index.has_pack(bytes.fromhex(found[1].decode())) for found in _PACK.finditer(text))
 
 
 @dataclass
@@ -166,9 +174,13 @@ def read_packs(vault: OpenVault, packs: Iterable[tuple[bytes, int]]) -> Iterator
 def look_at_other_files(vault: OpenVault, findings: Findings) -> None:
     """Key files and vault locks: what is damaged there keeps nobody from recovering, until it does."""
     for kind in (FileKind.KEY, FileKind.LOCK):
-        for name, _ in stored(vault.store, kind):
+        for name, listed in stored(vault.store, kind):
             with suppress(NotFound):
                 try:
-                    read_named(vault.store, kind, name) if kind is FileKind.KEY else vault.files.read(kind, name)
+                    require_small(kind, name, listed.size_bytes)
+                    if kind is FileKind.KEY:
+                        check_key_file(read_named(vault.store, kind, name))
+                    else:
+                        vault.files.read(kind, name)
                 except IntegrityError as wrong:
                     findings.add(key_of(kind, name), wrong.message)

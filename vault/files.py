@@ -34,6 +34,12 @@ class FileKind(Enum):
     PACK = "data"
 
 
+LARGEST_BYTES = {
+    FileKind.KEY: 1 << 20, FileKind.LOCK: 1 << 20, FileKind.SNAPSHOT: 16 << 20, FileKind.INDEX: 128 << 20,
+}  # fmt: skip
+"""Most bytes of a small file, stored or as text, that are read into memory."""
+
+
 def key_of(kind: FileKind, name: str) -> str:
     """The store's key of a file."""
     return f"data/{name[:2]}/{name}" if kind is FileKind.PACK else f"{kind.value}/{name}"
@@ -45,6 +51,16 @@ def stored(store: ObjectStore, kind: FileKind) -> Iterator[tuple[str, StoredObje
         name = found.key.rpartition("/")[2]
         if NAME.fullmatch(name) and found.key == key_of(kind, name):
             yield name, found
+
+
+def require_small(kind: FileKind, name: str, size_bytes: int) -> None:
+    """Refuse to read a small file that is far larger than any of its kind is.
+
+    Raises:
+        IntegrityError: It is.
+    """
+    if size_bytes > LARGEST_BYTES[kind]:
+        raise IntegrityError(f"{key_of(kind, name)} is damaged: it has {size_bytes} bytes", file=name)
 
 
 def read_named(store: ObjectStore, kind: FileKind, name: str) -> bytes:
@@ -91,7 +107,7 @@ class SealedFiles:
         """
         body = read_named(self.store, kind, name)
         try:
-            return self.codec.compressor.decode_unpacked(self.codec.sealer.open(body))
+            return self.codec.compressor.decode_unpacked(self.codec.sealer.open(body), LARGEST_BYTES[kind])
         except (BadSeal, BadFrame) as wrong:
             raise IntegrityError(f"{key_of(kind, name)} in {self.store.url} is damaged: {wrong}", file=name) from wrong
 

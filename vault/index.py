@@ -21,10 +21,13 @@ from vault.index_runs import ENTRY
 from vault.pack_table import PackTable
 from vault.packs import LARGEST_PACK_BYTES, entry_bytes, frame_bytes
 from vault.sealing import OVERHEAD
+from vault.untrusted import load
 
 Columns = tuple[Sequence[bytes], Sequence[int], Sequence[int], Sequence[int]]
 """Of several blobs: ids, offsets, sealed lengths, plaintext lengths (0: not compressed)."""
 _HEAD = re.compile(rb'\{(?:"supersedes":\[[0-9a-f",]*\],)?"packs":\[')
+LIMIT_BYTES = 256 << 20
+"""Most memory that what an index file says of one pack may need; of all packs, when it is written in another form."""
 _LIES = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 """What taking apart JSON of another shape raises."""
 
@@ -149,7 +152,7 @@ class Index:
             try:
                 news = self._read(_one_by_one(text))
             except _LIES:
-                news = self._read(orjson.loads(text)["packs"] or ())
+                news = self._read(load(text, LIMIT_BYTES)["packs"] or ())
         except _LIES as wrong:
             raise IntegrityError(f"an index file does not say what it must: {wrong!r}") from wrong
         self._take(news)
@@ -203,7 +206,7 @@ def _one_by_one(text: bytes) -> Iterator[Any]:
     end = begun.end() - 1
     while text[end] in b"[,":
         begin, end = end + 1, text.index(b"]}", end) + 2
-        yield orjson.loads(text[begin:end])
+        yield load(text[begin:end], LIMIT_BYTES)
     if text[end:].rstrip() != b"]}":
         raise ValueError("another form of index file")
 

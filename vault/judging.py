@@ -19,7 +19,7 @@ import orjson
 from refloat.clock import CLOCK_ALLOWANCE, now
 from refloat.errors import IntegrityError, NotFound, RefloatError
 from refloat.ports.object_store import ObjectStore, StoredObject
-from vault.files import FileKind, SealedFiles, key_of, stored
+from vault.files import FileKind, SealedFiles, key_of, require_small, stored
 from vault.instants import parse_instant, to_datetime
 from vault.processes import is_gone
 
@@ -114,6 +114,7 @@ class _Court:
     def judge(self, name: str, found: StoredObject) -> JudgedLock | None:
         """None for a lock that was released since it was listed."""
         try:
+            require_small(FileKind.LOCK, name, found.size_bytes)
             lock: dict[str, Any] = orjson.loads(self._files.read(FileKind.LOCK, name))
             taken_at = to_datetime(parse_instant(lock["time"]))
             user = str(lock.get("username"))

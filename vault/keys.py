@@ -24,9 +24,11 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 32768, 8, 1
 """restic's defaults (simple-scrypt's ``DefaultParams``): 32 MiB."""
 SALT_BYTES = 64
 """restic refuses any other length."""
-MEMORY_LIMIT_BYTES = 512 << 20
-MOST_ROUNDS = 16
-"""Ceiling on ``p``: each round costs as much time as one derivation."""
+MEMORY_LIMIT_BYTES = 256 << 20
+MOST_WORK = 1 << 23
+"""Ceiling on ``N * r * p``, to which the time is in proportion: 32 times the default. restic takes what needs half a
+second and 60 MB at most.
+"""
 
 
 def make_key_file(key: MasterKey, password: str, at: datetime) -> bytes:
@@ -68,6 +70,16 @@ def check_key_file(text: bytes) -> None:
     _read(text)
 
 
+def work_of(text: bytes) -> int:
+    """What opening a key file costs, as ``N * r * p``.
+
+    Raises:
+        IntegrityError: It is none, or demands more of the key derivation than is sane.
+    """
+    slot = _read(text)
+    return slot.n * slot.r * slot.p
+
+
 def open_key_file(text: bytes, password: str) -> MasterKey | None:
     """The master key; None when the password does not open this slot.
 
@@ -92,10 +104,12 @@ def _read(text: bytes) -> _Slot:
         n, r, p, kdf = int(slot["N"]), int(slot["r"]), int(slot["p"]), slot["kdf"]
     except (ValueError, KeyError, TypeError) as wrong:
         raise IntegrityError("a key file does not say what it must") from wrong
-    if kdf != "scrypt" or len(salt) != SALT_BYTES or n < 2 or n & (n - 1) or r < 1 or not 1 <= p <= MOST_ROUNDS:
+    if kdf != "scrypt" or len(salt) != SALT_BYTES or n < 2 or n & (n - 1) or r < 1 or p < 1:
         raise IntegrityError("a key file asks for a key derivation that is none")
-    if 128 * n * r > MEMORY_LIMIT_BYTES:
-        raise IntegrityError(f"a key file asks for a key derivation of {128 * n * r >> 20} MiB")
+    if (memory := 128 * r * (n + p)) > MEMORY_LIMIT_BYTES:
+        raise IntegrityError(f"a key file asks for a key derivation of {memory >> 20} MiB")
+    if n * r * p > MOST_WORK:
+        raise IntegrityError(f"a key file asks for {n * r * p // MOST_WORK} times the longest key derivation there is")
     return _Slot(n, r, p, salt, sealed)
 
 

@@ -8,6 +8,7 @@ own image's.
 from __future__ import annotations
 
 import base64
+import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from refloat.errors import IntegrityError
 from vault.blobs import ID_BYTES
 from vault.gotext import decode_name, encode_name, json_inner
 from vault.instants import format_instant, parse_instant
+from vault.untrusted import load
 
 FILE, DIR, SYMLINK, FIFO, DEV, CHARDEV, SOCKET = "file", "dir", "symlink", "fifo", "dev", "chardev", "socket"
 TYPES = {
@@ -32,6 +34,11 @@ _GO_TYPES = {
 _GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 _NAMES_OF_NOTHING = (b"", b".", b"..")
 _HEX = 2 * ID_BYTES
+LARGE_TREE_BYTES = 4 << 20
+NODE_LIMIT_BYTES = 384 << 20
+"""Most memory that the JSON of one node may need: a file of two million chunks."""
+_NEXT_NODE = re.compile(rb'\},(?=\{"name":"(?:[^"\\]|\\.)*","type":)')
+"""Between two nodes; an extended attribute begins with its name too, but its value follows."""
 _NUMBERS = ("inode", "device_id", "size", "links", "device")
 
 
@@ -137,7 +144,7 @@ def decode_tree(text: bytes) -> list[Node]:
             order, unknown types, a folder without a tree.
     """
     try:
-        nodes = [_decode(value) for value in orjson.loads(text)["nodes"] or ()]
+        nodes = [_decode(value) for value in _values(text)]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as wrong:
         raise IntegrityError(f"a tree does not say what it must: {wrong}") from wrong
     previous = b""
@@ -148,6 +155,24 @@ def decode_tree(text: bytes) -> list[Node]:
             raise IntegrityError(f"a tree holds {node.name!r} twice or out of order")
         previous = node.name
     return nodes
+
+
+def _values(text: bytes) -> Iterable[dict[str, Any]]:
+    """The JSON values of a tree's nodes; of a large tree one by one, since all at once are several times its size.
+
+    Raises:
+        ValueError: It is no tree, or a large one that is not written as restic and we do.
+    """
+    if len(text) <= LARGE_TREE_BYTES:
+        yield from orjson.loads(text)["nodes"] or ()
+        return
+    begin, end = text.find(b"{", 1), text.rfind(b"]}")
+    if text[:begin] != b'{"nodes":[' or text[end:].rstrip() != b"]}":
+        raise ValueError("a large tree in another form than restic's")
+    for found in _NEXT_NODE.finditer(text, begin):
+        yield load(text[begin : found.start() + 1], NODE_LIMIT_BYTES)
+        begin = found.end()
+    yield load(text[begin:end], NODE_LIMIT_BYTES)
 
 
 def _decode(value: dict[str, Any]) -> Node:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from hashlib import sha256
+from itertools import islice
 from typing import Any, NoReturn
 
 import orjson
@@ -26,10 +27,20 @@ from refloat.errors import (
     WrongKey,
 )
 from refloat.ports.object_store import ObjectStore
-from vault.files import CONFIG, FileKind, SealedFiles, key_of, read_named, stored, write_named
+from vault.files import (
+    CONFIG,
+    LARGEST_BYTES,
+    FileKind,
+    SealedFiles,
+    key_of,
+    read_named,
+    require_small,
+    stored,
+    write_named,
+)
 from vault.index import Index
 from vault.judging import KnownDead, nobody_is_known_dead
-from vault.keys import make_key_file, open_key_file
+from vault.keys import MOST_WORK, make_key_file, open_key_file, work_of
 from vault.locks import REFRESH, HeldLock, hold
 from vault.polynomial import is_irreducible, random_polynomial
 from vault.sealing import BadSeal, MasterKey, Sealer
@@ -39,6 +50,8 @@ READABLE = (1, VERSION)
 """Version 1 is version 2 without compression; what is read from it is checked the same."""
 MOST_SLOTS = 20
 """restic tries no more key files than this."""
+MOST_WORK_OF_ALL = 3 * MOST_WORK
+"""Ceiling on the key derivations of all slots together, the cheapest tried first: some seven seconds."""
 OURS = "refloat/"
 """What is refloat's and not restic's lies beside the repository under this prefix."""
 COPY_OF = f"{OURS}copy-of/"
@@ -113,6 +126,7 @@ class OpenVault:
 
         def read(name: str) -> bytes | None:
             try:
+                require_small(kind, name, sizes.get(name, 0) if sizes else 0)
                 return self.files.read(kind, name)
             except NotFound:
                 return None
@@ -167,13 +181,15 @@ def open_vault(
         IntegrityError: Its key file or configuration is damaged.
     """
     try:
+        if (size := store.stat(CONFIG).size_bytes) > LARGEST_BYTES[FileKind.KEY]:
+            raise IntegrityError(f"{store.url}/{CONFIG} is damaged: it has {size} bytes")
         sealed = store.get(CONFIG)
     except NotFound as missing:
         _explain_missing(store, missing)
-    slots = [name for name, _ in stored(store, FileKind.KEY)]
+    slots = {name: facts.size_bytes for name, facts in stored(store, FileKind.KEY)}
     if not slots:
         raise NotAVault(f"{store.url} holds a file named config and no keys: it is no vault")
-    key, opened = _unlock(store, [name for name in slots if slot in (None, name)], password, sealed)
+    key, opened = _unlock(store, {name: size for name, size in slots.items() if slot in (None, name)}, password, sealed)
     return OpenVault(store, key, _read_config(store, key, sealed, versions), opened)
 
 
@@ -207,20 +223,33 @@ def _first(store: ObjectStore, *, but: tuple[str, ...]) -> str | None:
     return next((found.key for found in store.list() if not found.key.startswith(but)), None)
 
 
-def _unlock(store: ObjectStore, slots: list[str], password: str, sealed_config: bytes) -> tuple[MasterKey, str]:
-    """The master key, and the slot that opens with the password and fits the configuration.
+def _unlock(store: ObjectStore, slots: Mapping[str, int], password: str, sealed_config: bytes) -> tuple[MasterKey, str]:
+    """The master key, and the slot that opens with the password and fits the configuration. ``slots``: sizes by name.
 
     Two runs that make one vault at the same moment may leave a slot of a vault that never was; it is passed over.
     """
     damaged: VaultError | None = None
-    for name in slots[:MOST_SLOTS]:
+    texts = list[tuple[int, str, bytes]]()
+    for name, size_bytes in islice(slots.items(), MOST_SLOTS):
         try:
-            key = open_key_file(read_named(store, FileKind.KEY, name), password)
+            require_small(FileKind.KEY, name, size_bytes)
+            text = read_named(store, FileKind.KEY, name)
+            texts.append((work_of(text), name, text))
+        except NotFound:
+            continue
+        except IntegrityError as error:
+            damaged = damaged or IntegrityError(f"{key_of(FileKind.KEY, name)} of {store.url} is damaged: {error}")
+    work_left = MOST_WORK_OF_ALL
+    for work, name, text in sorted(texts):
+        if work > work_left:  # anybody who may write can add slots that take long
+            damaged = damaged or IntegrityError(f"the key files of {store.url} ask for more work than is sane: {name}")
+            break
+        work_left -= work
+        try:
+            key = open_key_file(text, password)
             if key is not None:
                 Sealer(key).open(sealed_config)
                 return key, name
-        except NotFound:
-            continue
         except IntegrityError as error:
             damaged = damaged or IntegrityError(f"{key_of(FileKind.KEY, name)} of {store.url} is damaged: {error}")
         except BadSeal:

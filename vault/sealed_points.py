@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from refloat.errors import IntegrityError
 from refloat.recovery_point import DESCRIPTOR, RecoveryPoint
 from vault.blobs import BlobKind
 from vault.evidence import read_each
-from vault.files import FileKind, stored
+from vault.files import FileKind
 from vault.findings import Findings
 from vault.index import Index
 from vault.nodes import DIR, FILE, Node
 from vault.reading import BlobReader
 from vault.repository import OpenVault
 from vault.snapshots import SnapshotRecord, decode_record
+from vault.untrusted import weigh
 
 
 @dataclass
@@ -33,8 +32,7 @@ class RecordsSeen:
 def read_records(vault: OpenVault) -> RecordsSeen:
     """Every snapshot record, in the order of the listing."""
     seen = RecordsSeen()
-    names = [name for name, _ in stored(vault.store, FileKind.SNAPSHOT)]
-    for name, text in read_each(vault, FileKind.SNAPSHOT, names):
+    for name, text in read_each(vault, FileKind.SNAPSHOT):
         try:
             if isinstance(text, IntegrityError):
                 raise text
@@ -89,10 +87,11 @@ def look_at_point(reader: BlobReader, index: Index, findings: Findings, record: 
             return found
         text = _text(reader, index, findings, node)
         if text is not None:
+            weigh(text)
             found.point = RecoveryPoint.model_validate_json(text)
     except IntegrityError:
         return found  # a tree that does not read: the walk tells which
-    except ValidationError:
+    except ValueError:
         found.flaws.append(f"its {DESCRIPTOR} does not say what it must")
     if found.point is not None:
         _compare(found, found.point, folders, index)

@@ -19,6 +19,7 @@ from refloat.recovery_point import RecoveryPoint
 from vault.blobs import ID_BYTES, BlobKind, PackedBlob
 from vault.instants import format_instant, parse_instant, to_datetime, to_nanoseconds
 from vault.reading import Place
+from vault.untrusted import load
 
 PROGRAM = "refloat"
 _PATH = f"/{PROGRAM}/"
@@ -76,7 +77,7 @@ def read_any_record(name: str, text: bytes) -> AnyRecord:
     """
     ours = decode_record(name, text)
     try:
-        record: dict[str, Any] = orjson.loads(text)
+        record: dict[str, Any] = load(text)
         tree, origin = bytes.fromhex(record["tree"]), record.get("original")
         if len(tree) != ID_BYTES or not (origin is None or isinstance(origin, str)):
             raise ValueError("an id that is none")
@@ -143,6 +144,8 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
             raise ValueError("an id of the wrong length")
         time = to_datetime(parse_instant(record["time"]))
         program = str(record.get("program_version", ""))
+        if not isinstance(tags, list | tuple):
+            raise TypeError("tags that are no list")
         application = next((str(path).removeprefix(_PATH) for path in paths if str(path).startswith(_PATH)), None)
         if application is None and PROGRAM not in tags and not program.startswith(f"{PROGRAM} "):
             return None

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from pydantic import ValidationError
-
 from refloat.errors import IntegrityError, NotFound
 from refloat.recovery_point import DESCRIPTOR, CataloguedPoint, RecoveryPoint
 from vault.bits import Bits
@@ -29,6 +27,7 @@ from vault.reach import Reach
 from vault.reading import BlobReader, Range, in_parallel
 from vault.repository import REQUESTS, OpenVault
 from vault.snapshots import decode_record
+from vault.untrusted import weigh
 
 SAMPLE_BLOBS = 64
 SAMPLE_SHARE = 0.01
@@ -101,8 +100,9 @@ def _verify_descriptor(reader: BlobReader, sealed: CataloguedPoint) -> None:
         raise IntegrityError(f"it holds no {DESCRIPTOR}")
     text = b"".join(reader.read(BlobKind.DATA, blob_id) for blob_id in node.blobs)
     try:
+        weigh(text)
         is_same = RecoveryPoint.model_validate_json(text) == sealed.point
-    except ValidationError as wrong:
+    except ValueError as wrong:
         raise IntegrityError(f"its {DESCRIPTOR} does not say what it must") from wrong
     if not is_same:
         raise IntegrityError(f"its {DESCRIPTOR} says something else than was sealed")
