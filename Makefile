@@ -1,13 +1,13 @@
-# The only doors of the house: make setup demo test torture lint e2e bench (and constraints, clean for maintainers).
+# The only doors of the house: make setup demo test torture lint e2e bench (and bench-quick, constraints, clean for maintainers).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint e2e bench constraints clean
+.PHONY: help setup demo test torture lint e2e bench bench-quick constraints clean
 
 help: ## show these doors
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: $(SETUP) ## make .venv with everything refloat, its tests and its demo need
 $(SETUP): pyproject.toml constraints.txt
@@ -36,8 +36,11 @@ lint: setup ## ruff and mypy --strict
 e2e: setup ## the straight line on real clusters; needs the environment tests/e2e/README.md names
 	@$(BIN)/python -m pytest tests/e2e -x --timeout=1200
 
-bench: setup ## refloat beside its peers, in the same run
-	@$(BIN)/python -m benchmarks && $(BIN)/python -m benchmarks.overhead
+bench: setup ## refloat beside restic and kopia, in the same run (an hour or more; alone on the machine)
+	@$(BIN)/python -m benchmarks $(BENCH) && $(BIN)/python -m benchmarks.overhead
+
+bench-quick: setup ## the same with little data, in about three minutes
+	@$(BIN)/python -m benchmarks --quick $(BENCH)
 
 constraints: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	@rm -rf build/resolve && $(PYTHON) -m venv build/resolve
