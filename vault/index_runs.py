@@ -17,7 +17,7 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import count, islice
+from itertools import islice
 
 from refloat.errors import RefloatError, StoreFull, TransferFailed
 from vault.blobs import ID_BYTES
@@ -31,6 +31,7 @@ _WHOLE_KEY = struct.Struct(f"{_KEY.size}s")
 _HASH = struct.Struct(f">{PREFIX_BYTES // 2}xI{_KEY.size - PREFIX_BYTES}x")
 _HASH_MASK = (1 << 32) - 1
 _NUMBER = struct.Struct(">I")
+_NO_NUMBER = 1 << 32
 PAGE_BYTES = 128 * _KEY.size
 _BATCH_KEYS = 64 * 128
 """Keys read and written at once; whole pages."""
@@ -95,21 +96,18 @@ class EntryLog:
         self._process = 0
         self._count = 0
 
-    def __len__(self) -> int:
-        return self._count
-
-    def append(self, entries: Bytes) -> None:
-        """Take in entries, laid end to end, all or none.
+    def write(self, number: int, entries: Bytes) -> None:
+        """Put entries, laid end to end, in the place of all from a number on: what an addition that failed left behind.
 
         Raises:
             StoreFull: There is no room for them.
         """
         if self._process != os.getpid():
-            self._files += ((self._count, Scratch()),)
+            self._files += ((number, Scratch()),)
             self._process = os.getpid()
         first, file = self._files[-1]
-        file.write((self._count - first) * ENTRY.size, entries)
-        self._count += len(entries) // ENTRY.size
+        file.write((number - first) * ENTRY.size, entries)
+        self._count = number + len(entries) // ENTRY.size
 
     def read(self, number: int, entries: int = 1) -> bytes:
         """Neighbouring entries, fewer where a file ends."""
@@ -177,8 +175,8 @@ class Run:
 class Spilled:
     """Entries in temporary files, found by id. A value: adding makes another one, that shares what did not change."""
 
-    def __init__(self, log: EntryLog, runs: tuple[Run, ...] = ()) -> None:
-        self._log, self._runs = log, runs
+    def __init__(self, log: EntryLog, count: int = 0, runs: tuple[Run, ...] = ()) -> None:
+        self._log, self._count, self._runs = log, count, runs
 
     def find(self, blob_id: bytes) -> int | None:
         """The number of the first entry of an id; None when the id is unknown."""
@@ -200,14 +198,14 @@ class Spilled:
         Raises:
             StoreFull: There is no room for them.
         """
-        first, size, runs = len(self._log), run_keys * ENTRY.size, self._runs
+        first, size, runs = self._count, run_keys * ENTRY.size, self._runs
         for start in range(0, len(entries), size):
             part = memoryview(entries)[start : start + size]
-            numbers = count(first + start // ENTRY.size)
+            numbers = range(first + start // ENTRY.size, _NO_NUMBER)
             keys = sorted(map(_KEY.pack, (prefix for (prefix,) in _PREFIX.iter_unpack(part)), numbers))
             runs = _levelled((*runs, Run(keys, len(keys), level=0)))
-        self._log.append(entries)  # last: it is either all done, or nothing changed
-        return Spilled(self._log, runs)
+        self._log.write(first, entries)
+        return Spilled(self._log, first + len(entries) // ENTRY.size, runs)
 
     def settled(self) -> Spilled:
         """In at most ``SETTLED_RUNS`` runs, the oldest of which stay as they are.
@@ -215,7 +213,9 @@ class Spilled:
         Raises:
             StoreFull: There is no room for another copy of the keys.
         """
-        return Spilled(self._log, _merged(self._runs, SETTLED_RUNS - 1)) if len(self._runs) > SETTLED_RUNS else self
+        if len(self._runs) <= SETTLED_RUNS:
+            return self
+        return Spilled(self._log, self._count, _merged(self._runs, SETTLED_RUNS - 1))
 
 
 def _levelled(runs: tuple[Run, ...]) -> tuple[Run, ...]:
