@@ -35,7 +35,7 @@ class FileKind(Enum):
 
 
 LARGEST_BYTES = {
-    FileKind.KEY: 1 << 20, FileKind.LOCK: 1 << 20, FileKind.SNAPSHOT: 16 << 20, FileKind.INDEX: 128 << 20,
+    FileKind.KEY: 1 << 20, FileKind.LOCK: 1 << 20, FileKind.SNAPSHOT: 16 << 20, FileKind.INDEX: 64 << 20,
 }  # fmt: skip
 """Most bytes of a small file, stored or as text, that are read into memory."""
 

@@ -140,31 +140,33 @@ class _Survey:
         self._remark(self._seen.repeated, "pack is in more than one index file")
 
     def _look_at_points(self) -> None:
-        known = set[str]()
         for record in self._records.ours:
             found = look_at_point(self._reader, self._index, self._findings, record)
             if found is None:
                 self._records.foreign += 1
-            elif found.id is not None and found.id in known:
-                self._remark(1, f"more snapshot record of point {found.id} was not looked at")
             elif self._asked.has(found.id, found.application):
                 self._points.append(_Looked(found))
-                known.add(found.id or "")
-        if self._asked.point is not None and len(known) > 1:
-            raise NoEligibleRecoveryPoint(f"{len(known)} points begin with {self._asked.point}; give more digits")
+        ids = {looked.point.id for looked in self._points}
+        if self._asked.point is not None and len(ids) > 1:
+            raise NoEligibleRecoveryPoint(f"{len(ids)} points begin with {self._asked.point}; give more digits")
+        self._remark(len(self._points) - len(ids), "snapshot record names a point that another names too")
         for looked in self._points:
             read_blobs(self._vault, self._index, self._findings, looked.point.manifests, lambda *_: None)
 
     def _expect(self, expected: Iterable[CataloguedPoint]) -> None:
-        by_id = {looked.point.id: looked.point for looked in self._points}
+        by_id: dict[str | None, list[SealedPoint]] = {}
+        for looked in self._points:
+            by_id.setdefault(looked.point.id, []).append(looked.point)
         for each in expected:
-            found, key = by_id.get(each.point.id), key_of(FileKind.SNAPSHOT, each.snapshot_id)
-            if found is None:
+            found = by_id.get(each.point.id, [])
+            key = key_of(FileKind.SNAPSHOT, each.snapshot_id)
+            if not found:
                 if each.snapshot_id not in self._records.damaged:
                     self._findings.add(key, f"point {each.point.id} is expected, and no snapshot record names it")
                 self._missing[key] = Affected(each.point.id, each.point.application, each.point.cut_at, "")
-            elif found.record.tree.hex() != each.tree or (found.point is not None and found.point != each.point):
-                found.flaws.append("it says something else than is expected of it")
+            for other in found:
+                if other.record.tree.hex() != each.tree or other.point not in (None, each.point):
+                    other.flaws.append("it says something else than is expected of it")
 
     def _walk(self) -> Reach:
         reach = Reach(self._reader, self._index, self._findings)
@@ -257,9 +259,9 @@ class _Survey:
         """The verdict on every point, and every damage with the points it affects."""
         damages = []
         for key, found in sorted(self._findings.objects.items()):
-            hit = [looked.affected(looked.met[key]) for looked in self._points if key in looked.met]
-            hit += [self._missing[key]] if key in self._missing else []
-            damages.append(Damage(key, tuple(found.reasons), found.count, tuple(hit)))
+            hit = {looked.point.id: looked.affected(looked.met[key]) for looked in self._points if key in looked.met}
+            lost = [self._missing[key]] if key in self._missing else []
+            damages.append(Damage(key, tuple(found.reasons), found.count, (*hit.values(), *lost)))
         points = [
             Surveyed(
                 each.point.id, each.point.application, each.point.cut_at, each.point.record.name,
@@ -268,7 +270,7 @@ class _Survey:
             for each in self._points
         ]  # fmt: skip
         points += [
-            Surveyed(lost.id, lost.application, lost.cut_at, key.partition("/")[2], (key,))
-            for key, lost in self._missing.items()
+            Surveyed(gone.id, gone.application, gone.cut_at, key.partition("/")[2], (key,))
+            for key, gone in self._missing.items()
         ]
         return Survey(self._level, tuple(points), tuple(damages), tuple(self._remarks), self._counts)
