@@ -91,7 +91,7 @@ def test_a_prune_that_is_killed_anywhere_loses_nothing(
     wasteful: Wasteful, ram: Path, rounds: Callable[[int, int], int], seed: int
 ) -> None:
     """At calls of the store all the way, before and after them, then at any moment; after each a prune completes."""
-    rng, count, killed = random.Random(seed), rounds(5, 200), 0
+    rng, count, killed = random.Random(seed), rounds(4, 200), 0
     calm = wasteful.copied(ram / "calm")
     began = monotonic_seconds()
     calls = _prune(calm)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 
 from refloat.errors import ClocksDisagree, IntegrityError, LeaseHeld, NoEligibleRecoveryPoint
 from refloat.policy import Retention
-from refloat.ports.object_store import StoredObject
 from refloat.recovery_point import CataloguedPoint
 from refloat.registry import open_object_store
-from tests.vault.faulty import FaultyStore
+from tests.vault.clocked import ClockedStore
 from tests.vault.given import AT, MANIFEST, PASSWORD, point_over, reopened
 from vault.catalogue import points, seal
 from vault.expiry import expire, plan_expiry
@@ -23,22 +21,6 @@ from vault.files import FileKind, stored
 from vault.repository import OpenVault, open_vault
 
 ONE = Retention(hourly=1)
-
-
-class ClockedStore(FaultyStore):
-    """A store whose clock is wrong."""
-
-    off = timedelta(0)
-
-    def stat(self, key: str) -> StoredObject:
-        return self._shifted(super().stat(key))
-
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        return map(self._shifted, super().list(prefix))
-
-    def _shifted(self, found: StoredObject) -> StoredObject:
-        self.faults += bool(self.off)
-        return StoredObject(found.key, found.size_bytes, found.modified_at + self.off)
 
 
 def _sealed(vault: OpenVault, count: int, application: str = "shop") -> list[CataloguedPoint]:

@@ -245,15 +245,15 @@ def test_the_dead_are_known_by_their_run_or_their_process(vault: OpenVault, plac
 
 def test_an_exclusive_lock_is_alone(vault: OpenVault, place: Path) -> None:
     """It waits for nobody, and nobody is let in beside it, be it shared or exclusive."""
-    with reopened(place).lock("writer"), pytest.raises(LeaseHeld, match="refloat-writer"):
-        with vault.lock("pruner", is_exclusive=True):
-            pytest.fail("must not be entered")
+    alone = vault.lock("pruner", is_exclusive=True)
+    with reopened(place).lock("writer"), pytest.raises(LeaseHeld, match="refloat-writer"), alone:
+        pytest.fail("must not be entered")
     with vault.lock("pruner", is_exclusive=True) as held:
         held.confirm()
         for is_exclusive in (False, True):
-            with pytest.raises(LeaseHeld, match="exclusively by refloat-pruner"):
-                with reopened(place).lock("other", is_exclusive=is_exclusive):
-                    pytest.fail("must not be entered")
+            other = reopened(place).lock("other", is_exclusive=is_exclusive)
+            with pytest.raises(LeaseHeld, match="exclusively by refloat-pruner"), other:
+                pytest.fail("must not be entered")
     assert not _locks(vault)
 
 
@@ -266,16 +266,16 @@ def test_who_removes_passes_over_the_dead_only(vault: OpenVault, place: Path) ->
         pass
     (place / "locks" / ("a" * 64)).write_bytes(b"torn")
     os.utime(place / "locks" / ("a" * 64), (0, 0))
-    with pytest.raises(LeaseHeld, match="cannot be read"):
-        with vault.lock("pruner", is_exclusive=True, is_dead=lambda run: True):
-            pytest.fail("must not be entered")
+    alone = vault.lock("pruner", is_exclusive=True, is_dead=lambda run: True)
+    with pytest.raises(LeaseHeld, match="cannot be read"), alone:
+        pytest.fail("must not be entered")
 
 
 def test_a_lock_that_was_lost_stops_before_the_next_deletion(place: Path, vault: OpenVault) -> None:
     """Not refreshed in time, or removed by somebody: `require` and `confirm` say so."""
-    with pytest.raises(LeaseHeld, match="could not be refreshed"):
-        with hold(vault.files, "run", is_exclusive=True, lapses_after=timedelta(0)) as held:
-            held.require()
+    lapsed = hold(vault.files, "run", is_exclusive=True, lapses_after=timedelta(0))
+    with pytest.raises(LeaseHeld, match="could not be refreshed"), lapsed as held:
+        held.require()
     removed = threading.Event()
     with pytest.raises(LeaseHeld, match="somebody removed"), vault.lock("run", is_exclusive=True) as held:
         held.confirm()
