@@ -78,6 +78,7 @@ class World:
         return {each.point.id for each in decide(made, RULES, self.truth) if each.is_kept}
 
 
+@pytest.mark.timeout(1800)
 def test_no_wrong_clock_makes_anything_go_early(ram: Path, rounds: Callable[[int, int], int], seed: int) -> None:
     """Every actor, every error: the points that right clocks keep are there afterwards, with all their data."""
     cases = list(product(ACTORS, OFF))
@@ -120,6 +121,7 @@ def _torture(world: World) -> int:
     return refused
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("actor", ACTORS)
 def test_no_wrong_clock_makes_a_live_lock_stale(
     ram: Path, rounds: Callable[[int, int], int], seed: int, actor: str

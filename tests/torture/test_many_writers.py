@@ -15,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from refloat.clock import Deadline, pause
 from refloat.errors import LeaseHeld
 from refloat.policy import Retention
@@ -136,6 +138,7 @@ class Copier(Actor):
         self.note("copied", points=len(done.points))
 
 
+@pytest.mark.timeout(3 * 60 * 60)
 def test_a_mix_of_writers_never_breaks_the_vault(ram: Path, rounds: Callable[[int, int], int], seed: int) -> None:
     """What the journals say was sealed and not expired is there, byte for byte; nobody ever met damage."""
     place, rng = ram / "vault", random.Random(seed)
