@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from refloat.errors import IntegrityError, NoEligibleRecoveryPoint
 from vault.blobs import BlobKind
 from vault.evidence import read_each
-from vault.files import FileKind, stored
+from vault.files import FileKind
 from vault.findings import Findings
 from vault.nodes import DIR, FILE, Node
 from vault.reach import Reach
@@ -53,8 +53,7 @@ def adopted(vault: OpenVault) -> Adopted:
         ProviderError: The store does not answer.
     """
     records, damaged = list[AnyRecord](), dict[str, str]()
-    names = [name for name, _ in stored(vault.store, FileKind.SNAPSHOT)]
-    for name, text in read_each(vault, FileKind.SNAPSHOT, names):
+    for name, text in read_each(vault, FileKind.SNAPSHOT):
         try:
             if isinstance(text, IntegrityError):
                 raise text

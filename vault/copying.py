@@ -18,7 +18,7 @@ from refloat.progress import Event, emit
 from refloat.recovery_point import new_id
 from refloat.transfer import Progress
 from vault.evidence import read_each
-from vault.files import FileKind, key_of, stored
+from vault.files import FileKind, key_of
 from vault.findings import Findings
 from vault.mirroring import Mirror, begin_mirror
 from vault.proving import ProvingStore
@@ -170,23 +170,20 @@ class _Copy:
         self._reach, self._met = self._walk()
 
     def _read_records(self, application: str | None, points: Sequence[str]) -> list[AnyRecord]:
-        names = [name for name, _ in stored(self._source.store, FileKind.SNAPSHOT)]
-        records = []
-        for name, text in read_each(self._source, FileKind.SNAPSHOT, names):
+        self._names, records = set[str](), []
+        for name, text in read_each(self._source, FileKind.SNAPSHOT):
+            self._names.add(name)
             try:
                 if isinstance(text, IntegrityError):
                     raise text
                 records.append(read_any_record(name, text))
             except IntegrityError as wrong:
                 self._result.damaged[key_of(FileKind.SNAPSHOT, name)] = [wrong.message]
-        self._names = set(names)
         return sorted(_chosen(self._source.url, records, application, points), key=lambda each: (each.time, each.name))
 
     def _read_there(self) -> set[tuple[str, bytes]]:
         found = set()
-        for name, text in read_each(
-            self._far.vault, FileKind.SNAPSHOT, [name for name, _ in stored(self._far.vault.store, FileKind.SNAPSHOT)]
-        ):
+        for name, text in read_each(self._far.vault, FileKind.SNAPSHOT):
             try:
                 if isinstance(text, IntegrityError):
                     raise text
