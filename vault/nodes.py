@@ -39,6 +39,8 @@ NODE_LIMIT_BYTES = 384 << 20
 """Most memory that the JSON of one node may need: a file of two million chunks."""
 _NEXT_NODE = re.compile(rb'\},(?=\{"name":"(?:[^"\\]|\\.)*","type":)')
 """Between two nodes; an extended attribute begins with its name too, but its value follows."""
+_LARGEST_OWNER, _LARGEST_SIZE = (1 << 32) - 1, (1 << 63) - 1
+"""uid_t and off_t of Linux; restic's own decoder refuses larger owners."""
 _NUMBERS = ("inode", "device_id", "size", "links", "device")
 
 
@@ -192,11 +194,13 @@ def _decode(value: dict[str, Any]) -> Node:
         if type(number) is not int or number < 0:
             raise ValueError(f"{number!r} is no natural number")
     uid, gid, inode, device_id, size, links, device = numbers
+    if uid > _LARGEST_OWNER or gid > _LARGEST_OWNER or size > _LARGEST_SIZE:
+        raise ValueError("an owner or a size that no file has")
     return Node(
         decode_name(value["name"]), kind, _our_mode(get("mode", 0)), uid, gid,
         parse_instant(value["mtime"]), parse_instant(value["ctime"]), inode, device_id, size, links,
         _decode_target(value) if kind == SYMLINK else b"",
-        tuple((x["name"], base64.b64decode(x["value"] or "")) for x in xattrs) if xattrs else (),
+        tuple(map(_decode_xattr, xattrs)) if xattrs else (),
         device, ids, _id(subtree) if subtree is not None else b"",
     )  # fmt: skip
 
@@ -210,7 +214,17 @@ def _id(text: str) -> bytes:
 
 def _decode_target(value: dict[str, Any]) -> bytes:
     raw = value.get("linktarget_raw")
-    return base64.b64decode(raw) if raw else str(value.get("linktarget") or "").encode()
+    target = base64.b64decode(raw) if raw else str(value.get("linktarget") or "").encode()
+    if b"\0" in target:
+        raise ValueError("a link to an impossible path")
+    return target
+
+
+def _decode_xattr(value: dict[str, Any]) -> tuple[str, bytes]:
+    name = value["name"]
+    if not isinstance(name, str) or "\0" in name:
+        raise ValueError("an attribute with an impossible name")
+    return name, base64.b64decode(value["value"] or "")
 
 
 def walk(root: bytes, load: Callable[[bytes], list[Node]]) -> Iterable[tuple[tuple[bytes, ...], Node]]:
