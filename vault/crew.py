@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
@@ -19,6 +20,7 @@ from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -233,17 +235,33 @@ def _say(pipe: Connection, error: RefloatError) -> None:
 
 
 def _work(pipe: Connection, worker: Worker[Any, Any]) -> None:
+    jobs: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, jobs), name="receive jobs", daemon=True).start()
     begun: deque[Callable[[], Any]] = deque()
     is_last = False
     while begun or not is_last:
-        while not is_last and len(begun) < AHEAD and (not begun or pipe.poll()):
-            job = pipe.recv()
+        while not is_last and len(begun) < AHEAD and not (begun and jobs.empty()):
+            job = jobs.get()
+            if isinstance(job, EOFError):
+                raise job
             is_last = job is None
             if not is_last:
                 begun.append(worker.begin(job))
         if begun:
             pipe.send((begun.popleft()(), None))
     pipe.send((worker.finish(), None))
+
+
+def _receive(pipe: Connection, jobs: SimpleQueue[Any]) -> None:
+    """Take jobs off the pipe at once: a mover that had to wait for room in it could not take answers meanwhile."""
+    job: Any = ...
+    while job is not None:
+        try:
+            job = pipe.recv()
+        except (EOFError, OSError):
+            jobs.put(EOFError("the mover is gone"))
+            return
+        jobs.put(job)
 
 
 def crew_of(

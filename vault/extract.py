@@ -1,4 +1,4 @@
-"""Extract: a tree → a folder that equals it. The walk makes folders, links and what is no file; the crew fills files.
+"""Extract: a tree → a folder that equals it. Workers visit folders; the mover hands out those and pieces of files.
 
 Safe to begin again: what is there already is compared by content and kept or replaced; what is not in the tree goes.
 Every byte is verified against its id before it is written. Folders get their facts last, deepest first.
@@ -7,7 +7,8 @@ Every byte is verified against its id before it is written. Folders get their fa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -16,19 +17,19 @@ from pathlib import Path
 from refloat.errors import ConfigError
 from refloat.recovery_point import FolderFacts
 from vault import placing
-from vault.crew import Crew, crew_of
-from vault.disk import apply_facts, names_in, shown, translated
+from vault.crew import Crew, cores, crew_of
+from vault.disk import apply_facts, shown, translated
 from vault.files import Reopen, SealedFiles
-from vault.filling import Filling
+from vault.filling import FileFill
 from vault.folders import OPEN_FOLDER, Folders
-from vault.nodes import DIR, FILE, SOCKET, Node
-from vault.pouring import Pour, Poured, Pourer
+from vault.nodes import DIR, Node
+from vault.pouring import Job, Made, Pour, Pourer, Slice, Visit
 from vault.reading import BlobReader
 from vault.repository import OpenVault
 from vault.tally import Tally
 
-LOST_AND_FOUND = b"lost+found"
-"""The file system's own, at the top of a volume; neither removed nor missed."""
+MOST_FOLDERS = 32
+"""Folders that one worker visits at once; few at first, so that all workers have some."""
 
 
 @dataclass(frozen=True)
@@ -86,94 +87,121 @@ def extract(
 class _Folder:
     """A folder that is being filled; once everything in it is complete it gets its facts."""
 
-    def __init__(self, above: _Folder | None, node: Node | None, path: bytes) -> None:
-        self.above, self.node, self.path = above, node, path
-        self.pending = 1  # the walk itself
+    def __init__(self, above: _Folder | None, node: Node | None, path: bytes, tree: bytes) -> None:
+        self.above, self.node, self.path, self.tree = above, node, path, tree
+        self.pending = 1  # the visit itself
 
 
-@dataclass
-class _Frame:
-    """A folder the walk is in."""
+class _Pieces:
+    """A file of which pieces are handed out; ``pending`` counts them, and one until all are."""
 
-    folder: _Folder
-    nodes: Iterator[Node]
-    there: set[bytes]
-    """Names that were there before."""
+    def __init__(self, folder: _Folder, fill: FileFill, jobs: Generator[Pour, None, None]) -> None:
+        self.folder, self.fill, self.jobs = folder, fill, jobs
+        self.pending = 1
 
 
 class _Extract:
     """One run of ``extract``."""
 
-    def __init__(self, vault: OpenVault, root: int, crew: Crew[Pour, Poured], tally: Tally) -> None:
+    def __init__(self, vault: OpenVault, root: int, crew: Crew[Job, Made], tally: Tally) -> None:
         self._reader = BlobReader(vault.files, vault.index())
         self._folders, self._crew, self._tally = Folders(root), crew, tally
-        self._filling = Filling(self._reader, crew, self._folders, tally)
         self._links: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
+        self._unvisited: list[_Folder] = []
+        self._slices: deque[tuple[_Folder, Slice]] = deque()
+        self._apart: deque[tuple[_Folder, Node]] = deque()
+        self._pieces: _Pieces | None = None
         self.files = self.data_bytes = 0
 
     def run(self, tree: bytes) -> None:
-        """Walk the tree."""
+        """Fill the root."""
         try:
-            stack = [self._enter(_Folder(None, None, b""), tree)]
-            while stack:
-                frame = stack[-1]
-                node = next(frame.nodes, None)
-                if node is None:
-                    stack.pop()
-                    self._release(frame.folder)
-                    continue
+            self._unvisited.append(_Folder(None, None, b"", tree))
+            while self._next() or self._crew.wait():
                 self._tally.add()
-                path = _joined(frame.folder.path, node.name)
-                with translated(f"{shown(path)} cannot be made"):
-                    below = self._entry(frame, node, path)
-                if below is not None:
-                    stack.append(below)
-            self._filling.flush()
-            self._crew.finish(self._last)
+            self._crew.finish(self._count)
         finally:
+            if self._pieces is not None:
+                self._pieces.jobs.close()
             self._folders.close()
 
-    def _enter(self, folder: _Folder, tree: bytes) -> _Frame:
-        file = self._folders.file(folder.path)
-        nodes = self._reader.tree(tree)
-        there = set(names_in(file))
-        for name in there - {each.name for each in nodes}:
-            if folder.path or name != LOST_AND_FOUND:
-                placing.remove(file, name)
-        return _Frame(folder, iter(nodes), there)
+    def _next(self) -> bool:
+        """Hand out one more job; False when there is none until an answer comes."""
+        if self._pieces is not None:
+            self._hand_out_piece(self._pieces)
+        elif self._apart:
+            self._begin_apart(*self._apart.popleft())
+        elif self._slices:
+            folder, job = self._slices.popleft()
+            self._crew.do(job, partial(self._sliced, folder))
+        elif self._unvisited:
+            many = min(MOST_FOLDERS, -(-len(self._unvisited) // (4 * cores())))
+            folders, self._unvisited = self._unvisited[-many:], self._unvisited[:-many]
+            visit = Visit([(folder.path, folder.tree) for folder in folders])
+            self._crew.do(visit, partial(self._visited, folders))
+        else:
+            return False
+        return True
 
-    def _entry(self, frame: _Frame, node: Node, path: bytes) -> _Frame | None:
-        """Make one node; a frame when it is a folder to walk into."""
-        folder = frame.folder
-        here = self._folders.file(folder.path)
-        if node.type == DIR:
-            self._folders.keep(path, placing.open_folder(here, node.name))
-            folder.pending += 1
-            return self._enter(_Folder(folder, node, path), node.subtree)
-        if node.type == FILE:
-            self._file(frame, node)
-        elif node.type != SOCKET:
-            placing.make_special(here, node)
-        return None
+    def _visited(self, folders: list[_Folder], answer: Made) -> None:
+        self._count(answer)
+        for folder, entered in zip(folders, answer.folders, strict=True):
+            for node in entered.below:
+                folder.pending += 1
+                self._unvisited.append(_Folder(folder, node, _joined(folder.path, node.name), node.subtree))
+            for node in entered.apart:
+                folder.pending += 1
+                self._apart.append((folder, node))
+            for start, end in entered.slices:
+                folder.pending += 1
+                self._slices.append((folder, Slice(folder.path, folder.tree, start, end)))
+            self._release(folder)
 
-    def _file(self, frame: _Frame, node: Node) -> None:
+    def _sliced(self, folder: _Folder, answer: Made) -> None:
+        self._count(answer)
+        self._release(folder)
+
+    def _count(self, answer: Made) -> None:
+        self.files += answer.files
+        self.data_bytes += answer.data_bytes
+        self._tally.add(files=answer.files, data_bytes=answer.data_bytes)
+
+    def _begin_apart(self, folder: _Folder, node: Node) -> None:
+        """A file of several blobs or names: one more name of a file that is there, or one to be filled by pieces."""
         self.files += 1
         self.data_bytes += node.size
-        folder = frame.folder
+        here = self._folders.file(folder.path)
         if node.links > 1 and node.inode:
-            content = sha256(node.content).digest()
-            first = self._links.setdefault((node.device_id, node.inode), (content, folder.path, node.name))
-            if first != (content, folder.path, node.name) and first[0] == content:
-                above, here = self._folders.file(first[1]), self._folders.file(folder.path)
-                placing.link(above, first[2], here, node.name)
+            own = (sha256(node.content).digest(), folder.path, node.name)
+            first = self._links.setdefault((node.device_id, node.inode), own)
+            if first != own and first[0] == own[0]:
+                with translated(f"{shown(_joined(folder.path, node.name))} cannot be linked"):
+                    placing.link(self._folders.file(first[1]), first[2], here, node.name)
                 self._tally.add(data_bytes=node.size, files=1)
+                self._release(folder)
                 return
-        folder.pending += 1
-        at_once = node.links > 1 or node.name in frame.there
-        self._filling.add(folder.path, node, partial(self._release, folder), at_once=at_once)
+        fill = FileFill(self._reader, self._tally, folder.path, node)
+        self._pieces = _Pieces(folder, fill, fill.jobs(here))
 
-    def _last(self, answer: Poured) -> None:
+    def _hand_out_piece(self, pieces: _Pieces) -> None:
+        job = next(pieces.jobs, None)
+        if job is None:
+            self._pieces = None
+            self._end_piece(pieces)
+        else:
+            pieces.pending += 1
+            self._crew.do(job, partial(self._poured, pieces))
+
+    def _poured(self, pieces: _Pieces, answer: Made) -> None:
         self._tally.add(data_bytes=answer.data_bytes)
+        self._end_piece(pieces)
+
+    def _end_piece(self, pieces: _Pieces) -> None:
+        pieces.pending -= 1
+        if not pieces.pending:
+            pieces.fill.complete(self._folders.file(pieces.folder.path))
+            self._tally.add(files=1)
+            self._release(pieces.folder)
 
     def _release(self, folder: _Folder) -> None:
         """One entry of a folder is complete; the last one gives it its facts, and may complete those above too."""

@@ -77,17 +77,24 @@ def open_folder(folder: int, name: bytes) -> int:
     return _open_to_empty(folder, name)
 
 
-def open_file(folder: int, name: bytes, size: int) -> tuple[int, bool]:
-    """A file of that name, and whether it is new and empty. One of the right size, of one name only, is kept: an
+def open_same(folder: int, name: bytes, size: int) -> int | None:
+    """The regular file of that name, one name only and exactly that size, which is not 0; None when there is none: an
     earlier try may have written parts of it.
     """
+    found = look(folder, name)
+    if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != size or found.st_nlink != 1 or not size:
+        return None
+    return os.open(name, _OLD_FILE, dir_fd=folder)
+
+
+def open_file(folder: int, name: bytes, size: int) -> tuple[int, bool]:
+    """A file of that name, and whether it is new and empty; ``open_same`` is kept, anything else is removed."""
     with suppress(FileExistsError):
         return os.open(name, _NEW_FILE, 0o600, dir_fd=folder), True
-    found = look(folder, name)
-    if found is not None:
-        if stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_nlink == 1 and size:
-            return os.open(name, _OLD_FILE, dir_fd=folder), False
-        remove(folder, name)
+    same = open_same(folder, name, size)
+    if same is not None:
+        return same, False
+    remove(folder, name)
     return os.open(name, _NEW_FILE, 0o600, dir_fd=folder), True
 
 

@@ -1,52 +1,84 @@
-"""Pouring: what a worker does for an extract. It reads a range of a pack and writes its blobs to where they belong."""
+"""Pouring: what a worker does for an extract. It makes what a tree lists, and writes blobs to where they belong.
+
+Files of one blob are made by the worker that visits their folder; files of several, and files of several names, are
+told to the mover, which hands their pieces out.
+"""
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from hashlib import sha256
 from typing import NamedTuple
 
+from refloat.errors import IntegrityError
 from vault import placing
+from vault.blobs import BlobKind
 from vault.crew import AHEAD
-from vault.disk import explained, shown
+from vault.disk import explained, names_in, shown, translated
 from vault.files import SealedFiles
 from vault.folders import Folders
 from vault.index import Index
-from vault.nodes import Node
-from vault.reading import BlobReader, Range
+from vault.nodes import DIR, FILE, SOCKET, Node
+from vault.reading import BlobReader, Place, Range
 
+LOST_AND_FOUND = b"lost+found"
+"""The file system's own, at the top of a volume; neither removed nor missed."""
+VISIT_BYTES = 8 << 20
+VISIT_FILES = 1024
+"""What one job fills; folders that hold more are cut into slices."""
+MOST_TREES = 4
 MOST_OPEN = 16
 _PART = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-Whole = tuple[bytes, bytes, int, int, int, int, int, placing.Xattrs]
-"""A file that is one blob, made, written and given its facts at once: folder, name, size, mode, uid, gid, mtime,
-attributes. Plain tuples, since thousands of them cross a pipe.
-"""
-Part = tuple[bytes, bytes, int, bool]
-"""A place in a file that is there: folder, name, offset, and whether the file holds nothing but zeros yet."""
+class Visit(NamedTuple):
+    """A job: folders, each with its path and its tree, to be made equal to it as far as one worker may."""
+
+    folders: list[tuple[bytes, bytes]]
+
+
+class Slice(NamedTuple):
+    """A job: files of one blob, counted in the order of the folder's tree, from ``start`` to before ``end``."""
+
+    path: bytes
+    tree: bytes
+    start: int
+    end: int
 
 
 class Pour(NamedTuple):
-    """A job: a range, and for each of its blobs everywhere it belongs."""
+    """A job: a range, and for each of its blobs the places in one file where it belongs; ``is_new``: the file holds
+    nothing but zeros yet.
+    """
 
+    folder: bytes
+    name: bytes
+    is_new: bool
     range: Range
-    wholes: list[list[Whole]]
-    parts: list[list[Part]]
+    offsets: list[list[int]]
 
 
-class Poured(NamedTuple):
-    """Bytes that were written."""
+Job = Visit | Slice | Pour
 
+
+class Entered(NamedTuple):
+    """What is left to do of a folder that was visited: its folders; files for the mover; slices of its other files."""
+
+    below: list[Node]
+    apart: list[Node]
+    slices: list[tuple[int, int]]
+
+
+class Made(NamedTuple):
+    """The answer to any job: one entry per folder visited, files that are complete, bytes written or found right."""
+
+    folders: list[Entered]
+    files: int
     data_bytes: int
-
-
-def whole(folder: bytes, node: Node) -> Whole:
-    """The file of a node."""
-    return folder, node.name, node.size, node.mode, node.uid, node.gid, node.mtime, node.xattrs
 
 
 class Pourer:
@@ -57,15 +89,22 @@ class Pourer:
         self._reader = BlobReader(files, index)
         self._folders = Folders(root)
         self._open: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+        self._trees: OrderedDict[bytes, list[Node]] = OrderedDict()
         self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
 
-    def begin(self, job: Pour) -> Callable[[], Poured]:
-        """Fetch the range; what is returned writes it."""
-        return partial(self._pour, job, self._pool.submit(self._reader.fetch, job.range))
+    def begin(self, job: Job) -> Callable[[], Made]:
+        """Make what has no content, and begin to fetch the rest; what is returned writes it."""
+        if isinstance(job, Pour):
+            return partial(self._pour, job, self._pool.submit(self._reader.fetch, job.range))
+        if isinstance(job, Slice):
+            files = self._single(self._tree(job.tree))[job.start : job.end]
+            there = set(names_in(self._folders.file(job.path)))
+            return self._fill([], [(job.path, file) for file in files], {job.path: there})
+        return self._visit(job)
 
-    def finish(self) -> Poured:
+    def finish(self) -> Made:
         """Nothing is kept back."""
-        return Poured(0)
+        return Made([], 0, 0)
 
     def close(self) -> None:
         """Let go of files, folders, threads and, where it is its own, the store."""
@@ -76,39 +115,136 @@ class Pourer:
         if self._owns_store:
             self._files.store.close()
 
-    def _pour(self, job: Pour, fetched: Future[bytes]) -> Poured:
-        done = 0
-        opened = self._reader.open_range(job.range, fetched.result())
-        for (_, plain), wholes, parts in zip(opened, job.wholes, job.parts, strict=True):
-            target: Whole | Part = parts[0] if parts else wholes[0]
+    def _tree(self, tree: bytes) -> list[Node]:
+        if tree not in self._trees:
+            self._trees[tree] = self._reader.tree(tree)
+            if len(self._trees) > MOST_TREES:
+                self._trees.popitem(last=False)
+        return self._trees[tree]
+
+    @staticmethod
+    def _single(nodes: Sequence[Node]) -> list[Node]:
+        """Files that one worker makes whole: one blob or none, one name."""
+        return [node for node in nodes if node.type == FILE and node.links <= 1 and len(node.content) <= 32]
+
+    def _visit(self, job: Visit) -> Callable[[], Made]:
+        entered: list[Entered] = []
+        wanted: list[tuple[bytes, Node]] = []
+        there: dict[bytes, set[bytes]] = {}
+        room_bytes, room_files = VISIT_BYTES, VISIT_FILES
+        for path, tree in job.folders:
+            nodes = self._tree(tree)
+            there[path] = self._enter(path, nodes)
+            files = self._single(nodes)
+            size = sum(file.size for file in files)
+            fits = size <= room_bytes and len(files) <= room_files
+            if fits:
+                room_bytes, room_files = room_bytes - size, room_files - len(files)
+                wanted += [(path, file) for file in files]
+            alone = set(map(id, files))
+            apart = [node for node in nodes if node.type == FILE and id(node) not in alone]
+            below = [node for node in nodes if node.type == DIR]
+            entered.append(Entered(below, apart, [] if fits else _slices(files)))
+        return self._fill(entered, wanted, there)
+
+    def _enter(self, path: bytes, nodes: Sequence[Node]) -> set[bytes]:
+        """Remove what the tree does not list, make folders, links and devices; the names that were there before."""
+        with translated(f"{shown(path) or 'the top of the volume'} cannot be filled"):
+            here = self._folders.file(path)
+            there = set(names_in(here))
+            for name in there - {node.name for node in nodes}:
+                if path or name != LOST_AND_FOUND:
+                    placing.remove(here, name)
+        for node in nodes:
+            if node.type in (FILE, SOCKET):
+                continue
+            below = _joined(path, node.name)
+            with translated(f"{shown(below)} cannot be made"):
+                if node.type == DIR:
+                    self._folders.keep(below, placing.open_folder(here, node.name))
+                else:
+                    placing.make_special(here, node)
+        return there
+
+    def _fill(
+        self, entered: list[Entered], wanted: list[tuple[bytes, Node]], there: dict[bytes, set[bytes]]
+    ) -> Callable[[], Made]:
+        """Begin to fetch the contents of files of one blob; what is returned makes the files. ``wanted``: folder and
+        node; ``there``: names that each folder held before.
+        """
+        by_blob: defaultdict[bytes, list[tuple[bytes, Node]]] = defaultdict(list)
+        places: list[Place] = []
+        kept = kept_bytes = 0
+        for path, node in wanted:
+            if node.name in there[path] and self._is_kept(path, node):
+                kept, kept_bytes = kept + 1, kept_bytes + node.size
+                continue
+            blob_id, size = bytes(node.content), 0
+            if blob_id:
+                places.append(self._reader.place(BlobKind.DATA, blob_id))
+                size = places[-1][1].size_bytes
+            if size != node.size:
+                name = shown(_joined(path, node.name))
+                raise IntegrityError(f"{name}: its {len(node.blobs)} blobs have {size} bytes, the file has {node.size}")
+            by_blob[blob_id].append((path, node))
+        fetches = [(each, self._pool.submit(self._reader.fetch, each)) for each in self._reader.ranges(places)]
+        return partial(self._make_all, Made(entered, kept, kept_bytes), by_blob, fetches)
+
+    def _is_kept(self, path: bytes, node: Node) -> bool:
+        """Whether the file is there with this content, of an earlier try; it gets its facts then."""
+        with translated(f"{shown(_joined(path, node.name))} cannot be compared"):
+            file = placing.open_same(self._folders.file(path), node.name, node.size)
+            if file is None:
+                return False
             try:
-                for target in wholes:
-                    self._make(target, plain)
-                for target in parts:
-                    self._write(target, plain)
-            except OSError as error:
-                path = b"%s/%s" % target[:2] if target[0] else target[1]
-                raise explained(f"{shown(path)} cannot be written", error) from error
-            done += len(plain) * (len(wholes) + len(parts))
-        return Poured(done)
+                if sha256(os.pread(file, node.size, 0)).digest() != node.content:
+                    return False
+                placing.set_node_facts(file, node)
+            finally:
+                os.close(file)
+        return True
 
-    def _make(self, target: Whole, plain: bytes) -> None:
-        folder, name, size, mode, uid, gid, mtime, xattrs = target
-        file, is_new = placing.open_file(self._folders.file(folder), name, size)
+    def _make_all(
+        self, kept: Made, by_blob: dict[bytes, list[tuple[bytes, Node]]], fetches: list[tuple[Range, Future[bytes]]]
+    ) -> Made:
+        _, files, data_bytes = kept
+        for path, node in by_blob.pop(b"", ()):
+            self._make(path, node, b"")
+            files += 1
+        for wanted, fetched in fetches:
+            for blob, plain in self._reader.open_range(wanted, fetched.result()):
+                for path, node in by_blob[blob.id]:
+                    self._make(path, node, plain)
+                    files += 1
+                    data_bytes += len(plain)
+        return Made(kept.folders, files, data_bytes)
+
+    def _make(self, path: bytes, node: Node, plain: bytes) -> None:
         try:
-            if is_new and size >= placing.HOLE_BYTES:
-                os.ftruncate(file, size)
-                placing.write_new(file, 0, plain)
-            else:
-                placing.write_all(file, 0, plain)
-            placing.set_facts(file, mode, uid, gid, mtime, xattrs)
-        finally:
-            os.close(file)
+            file, is_new = placing.open_file(self._folders.file(path), node.name, node.size)
+            try:
+                if is_new and node.size >= placing.HOLE_BYTES:
+                    os.ftruncate(file, node.size)
+                    placing.write_new(file, 0, plain)
+                else:
+                    placing.write_all(file, 0, plain)
+                placing.set_node_facts(file, node)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise explained(f"{shown(_joined(path, node.name))} cannot be written", error) from error
 
-    def _write(self, target: Part, plain: bytes) -> None:
-        folder, name, offset, is_new = target
-        write = placing.write_new if is_new else placing.write_all
-        write(self._part(folder, name), offset, plain)
+    def _pour(self, job: Pour, fetched: Future[bytes]) -> Made:
+        done = 0
+        write = placing.write_new if job.is_new else placing.write_all
+        with translated(f"{shown(_joined(job.folder, job.name))} cannot be written"):
+            file = self._part(job.folder, job.name)
+            opened = self._reader.open_range(job.range, fetched.result())
+            for (_, plain), offsets in zip(opened, job.offsets, strict=True):
+                for offset in offsets:
+                    write(file, offset, plain)
+                    done += len(plain)
+        return Made([], 0, done)
 
     def _part(self, folder: bytes, name: bytes) -> int:
         file = self._open.get((folder, name))
@@ -117,3 +253,19 @@ class Pourer:
             if len(self._open) > MOST_OPEN:
                 os.close(self._open.popitem(last=False)[1])
         return file
+
+
+def _slices(files: Sequence[Node]) -> list[tuple[int, int]]:
+    """Cuts a folder's files into jobs."""
+    slices: list[tuple[int, int]] = []
+    start = size = 0
+    for number, file in enumerate(files):
+        if number > start and (size + file.size > VISIT_BYTES or number - start >= VISIT_FILES):
+            slices.append((start, number))
+            start, size = number, 0
+        size += file.size
+    return [*slices, (start, len(files))]
+
+
+def _joined(folder: bytes, name: bytes) -> bytes:
+    return b"%s/%s" % (folder, name) if folder else name
