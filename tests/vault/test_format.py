@@ -239,6 +239,9 @@ def test_instants_are_written_as_go_does() -> None:
             parse_instant(text)
 
 
+attributes = st.tuples(
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=9), st.binary(max_size=9)
+)
 nodes = st.builds(
     Node,
     name=names,
