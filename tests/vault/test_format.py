@@ -254,10 +254,7 @@ nodes = st.builds(
     inode=st.integers(0, 2**64 - 1),
     size=st.integers(0, 2**63 - 1),
     links=st.integers(0, 100),
-    xattrs=st.lists(
-        st.tuples(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=9), st.binary(max_size=9)),
-        max_size=2,
-    ).map(tuple),
+    xattrs=st.lists(attributes, max_size=2).map(tuple),
     content=st.lists(ids, max_size=4).map(b"".join),
 )
 
