@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from providers.object_stores.s3_bodies import Bodies
 from providers.object_stores.s3_client import Address, connect, credentials, parse
-from providers.object_stores.s3_errors import FOREIGN, translate
+from providers.object_stores.s3_errors import FOREIGN, is_mute, translate
 from refloat.clock import Deadline, pause
 from refloat.errors import (
     AccessDenied,
@@ -146,8 +146,8 @@ class S3ObjectStore:
         try:
             self._again("cannot be stored", key, send)
         except AlreadyExists:
-            # An answer lost on the way makes the repeated request meet the object that the first one made.
-            if put_id is None or asked == 1 or self._put_id(key) != put_id:
+            # A request repeated after a lost answer, here or by a proxy, meets the object that the first one made.
+            if put_id is None or self._put_id(key) != put_id:
                 raise
 
     def _put_id(self, key: str) -> str | None:
@@ -283,15 +283,21 @@ class S3ObjectStore:
 
     def _translate(self, error: Exception, what: str, key: str | None) -> RefloatError:
         place = self.url if key is None else self._place(key)
+        if is_mute(error):
+            error = self._listing_error() or error
         gone = self._is_bucket_gone
         return translate(error, f"{place} {what}", bucket=self._address.bucket, key=key, is_bucket_gone=gone)
 
     def _is_bucket_gone(self) -> bool:
+        return "NoSuchBucket" in str(self._listing_error() or "")
+
+    def _listing_error(self) -> Exception | None:
+        """What is wrong with a request whose answer, unlike those to HEAD, has words."""
         try:
             self._client.list_objects_v2(Bucket=self._address.bucket, MaxKeys=1)
         except FOREIGN as error:
-            return "NoSuchBucket" in str(error)
-        return False
+            return error
+        return None
 
     def _named(self, key: str) -> dict[str, str]:
         return {"Bucket": self._address.bucket, "Key": self._address.key(validate_key(key))}

@@ -95,6 +95,11 @@ def translate(
     return Unavailable(f"{what}: {error}", bucket=bucket, key=key)
 
 
+def is_mute(error: Exception) -> bool:
+    """Whether an answer is a bare "400", as those to HEAD are: expired credentials, among other things."""
+    return isinstance(error, boto.ClientError) and error.response.get("Error", {}).get("Code") == "400"
+
+
 def _of_answer(
     error: boto.ClientError, what: str, bucket: str, key: str | None, is_bucket_gone: Callable[[], bool]
 ) -> RefloatError:

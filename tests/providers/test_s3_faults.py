@@ -137,6 +137,14 @@ def test_a_bare_403_is_a_lack_of_rights(server: FaultyS3, store: S3ObjectStore) 
         store.stat("a")
 
 
+def test_a_bare_400_is_asked_about(server: FaultyS3, store: S3ObjectStore) -> None:
+    """AWS says so when a token has expired; a listing's answer has words."""
+    for method in ("HEAD", "LIST"):
+        server.inject(Fault("answer", method, status=400, code="ExpiredToken"))
+    with pytest.raises(AccessDenied, match="ExpiredToken"):
+        store.stat("a")
+
+
 def test_a_body_that_breaks_off_is_read_again(server: FaultyS3, store: S3ObjectStore) -> None:
     """Whole, or an error; never the half that came."""
     body = secrets.token_bytes(300_000)
