@@ -29,6 +29,7 @@ from vault.repository import OpenVault
 from vault.tally import Tally
 
 BATCH_PIECES = 2048
+REQUEST_BYTES = 4 << 20
 REQUESTS = 8
 """In flight at once; fewer where chunks are so large that eight would take more than ``BUFFERED_BYTES``."""
 BUFFERED_BYTES = 64 << 20
@@ -216,7 +217,7 @@ class _Filling:
                 self.written_bytes += blob.size_bytes
                 self._wanted[blob.id].append(offset)
                 places.append((pack, blob))
-        in_parallel(self._put, self._reader.ranges(places), self._pool)
+        in_parallel(self._put, self._reader.ranges(places, REQUEST_BYTES), self._pool)
 
     def _compare(self, batch: list[tuple[int, bytes, PackedBlob]]) -> list[bool]:
         """Whether the target holds each blob's bytes already."""

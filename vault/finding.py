@@ -18,7 +18,7 @@ from refloat.recovery_point import FolderFacts
 from vault import placing
 from vault.blobs import PackedBlob
 from vault.chunking import zero_id, zeros
-from vault.device_extract import REQUESTS, Content, fill_new_file
+from vault.device_extract import REQUEST_BYTES, REQUESTS, Content, fill_new_file
 from vault.disk import apply_facts, shown, translated
 from vault.extract import extract
 from vault.files import Reopen
@@ -144,7 +144,9 @@ class _Window:
         def read(wanted: Range) -> dict[bytes, bytes]:
             return {blob.id: plain for blob, plain in reader.read_range(wanted)}
 
-        self._parts: list[Future[dict[bytes, bytes]]] = [pool.submit(read, each) for each in reader.ranges(data)]
+        self._parts: list[Future[dict[bytes, bytes]]] = [
+            pool.submit(read, each) for each in reader.ranges(data, REQUEST_BYTES)
+        ]
 
     def pieces(self) -> Iterator[bytes]:
         """In order."""

@@ -93,14 +93,14 @@ class BlobReader:
             where = f"pack {pack.hex()} of {self._files.store.url}"
             raise IntegrityError(f"{wrong} ({where})", blob=blob.id.hex(), pack=pack.hex()) from wrong
 
-    def ranges(self, places: Iterable[Place]) -> list[Range]:
-        """Requests that read these blobs, each once: by pack and offset, neighbours together."""
+    def ranges(self, places: Iterable[Place], limit_bytes: int = REQUEST_BYTES) -> list[Range]:
+        """Requests that read these blobs, each once: by pack and offset, neighbours together up to a limit."""
         found: list[Range] = []
         pack, run, end = b"", list[PackedBlob](), 0
         for here, blob in sorted(set(places), key=lambda place: (place[0], place[1].offset)):
             ends = blob.offset + blob.sealed_bytes
             is_far = here != pack or blob.offset - end > GAP_BYTES
-            if run and (is_far or ends - run[0].offset > REQUEST_BYTES or len(run) >= REQUEST_BLOBS):
+            if run and (is_far or ends - run[0].offset > limit_bytes or len(run) >= REQUEST_BLOBS):
                 found.append(Range(pack, run[0].offset, end - run[0].offset, tuple(run)))
                 run = []
             pack, end = here, ends
