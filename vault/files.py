@@ -79,7 +79,7 @@ def read_named(store: ObjectStore, kind: FileKind, name: str) -> bytes:
 def write_named(store: ObjectStore, kind: FileKind, name: str, body: bytes | memoryview) -> None:
     """Create a file. One of that name holds the same bytes already, and is left alone."""
     with suppress(AlreadyExists):  # also what a repeated request meets when only the first one's answer was lost
-        store.put(key_of(kind, name), body, if_absent=True)
+        store.put(key_of(kind, name), body, if_absent=True, sha256=bytes.fromhex(name))
 
 
 class SealedFiles:

@@ -30,7 +30,10 @@ class MemoryStore:
             conditional_create=True, is_local=True, max_object_bytes=1 << 40, advised_concurrency=8
         )
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
+        del sha256
         if if_absent and key in self.objects:
             raise AlreadyExists(f"{key} exists")
         self.objects[key] = bytes(body)

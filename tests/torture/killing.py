@@ -37,9 +37,11 @@ class KillingStore:
         if number == self._dies_at and is_after == self._is_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def put(self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    def put(
+        self, key: str, body: bytes | bytearray | memoryview, *, if_absent: bool = False, sha256: bytes | None = None
+    ) -> None:
         number = self._number()
-        self._inner.put(key, body, if_absent=if_absent)
+        self._inner.put(key, body, if_absent=if_absent, sha256=sha256)
         self._die(number, is_after=True)
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
