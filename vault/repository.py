@@ -58,8 +58,16 @@ COPY_OF = f"{OURS}copy-of/"
 """The first thing a copy writes, its name ending in the id of the vault it is of."""
 REQUESTS = 8
 """Small files asked for at once,"""
-AHEAD_BYTES = 6 << 20
-"""as long as they are no larger together: index files have up to 3 MB, and become three times that."""
+AHEAD_BYTES = 4 << 20
+"""as long as they are no larger together: a full index file has 2 or 3 MB, and its text 8."""
+
+
+_Waiting = deque[tuple[str, int, Future[bytes | None]]]
+
+
+def _text(waiting: _Waiting) -> tuple[str, bytes | None]:
+    name, _, future = waiting.popleft()
+    return name, future.result()
 
 
 class OpenVault:
@@ -110,6 +118,7 @@ class OpenVault:
                     key = key_of(FileKind.INDEX, name)
                     raise IntegrityError(f"{key} of {self.store.url} is damaged: {wrong}", file=name) from wrong
                 self._indexed.add(name)
+            del text  # megabytes, that would stay until the next one is there
         found.settle()
 
     def forget_index(self) -> None:
@@ -132,20 +141,18 @@ class OpenVault:
                 return None
 
         with ThreadPoolExecutor(REQUESTS, thread_name_prefix=f"read {kind.value}") as pool:
-            waiting = deque[tuple[str, int, Future[bytes | None]]]()
+            waiting: _Waiting = deque()
             try:
                 for name in names:
                     size = sizes.get(name, 0) if sizes else 0
                     while len(waiting) >= REQUESTS or (waiting and size + sum(e[1] for e in waiting) > AHEAD_BYTES):
-                        earlier, _, text = waiting.popleft()
-                        yield earlier, text.result()
+                        yield _text(waiting)
                     waiting.append((name, size, pool.submit(read, name)))
                 while waiting:
-                    earlier, _, text = waiting.popleft()
-                    yield earlier, text.result()
+                    yield _text(waiting)
             finally:
-                for _, _, text in waiting:
-                    text.cancel()
+                for _, _, future in waiting:
+                    future.cancel()
 
     def lock(
         self,
