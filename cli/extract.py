@@ -19,6 +19,7 @@ from refloat.recovery_point import CataloguedPoint, VolumeCopy
 if TYPE_CHECKING:
     from vault.nodes import Node
     from vault.reading import BlobReader
+    from vault.repository import OpenVault
 
 Volume = Annotated[
     str | None,
@@ -68,36 +69,47 @@ def extract(
         raise ConfigError(f"--to {STREAM} makes standard output the file itself: leave out --output")
     selection = given.Selection(name, namespace, file=file, block=block)
     application, location, _ = meant(selection, given.Vaulting(vault, password_file, password_secret))
+    objective, cluster = given.objective(point, at), given.target(kubeconfig, context)
     from blocks.handles import open_cluster, open_existing_vault
-    from cli.progress import showing
     from vault.catalogue import points
     from vault.reading import BlobReader
 
-    cluster = given.target(kubeconfig, context)
     opened = open_existing_vault(location, open_cluster(cluster) if location.password.secret else None)
     try:
-        chosen = select(points(opened, application), application, given.objective(point, at))
+        chosen = select(points(opened, application), application, objective)
         reader = BlobReader(opened.files, opened.index())
         wanted = find_in(reader, chosen, volume, path)
         if to is None:
             draw_list(reader, wanted, form)
-            return
-        target = target_of(to, wanted)
-        facts = {
-            "point": chosen.point.id,
-            "what": wanted.name,
-            "to": written(os.fsencode(to)),
-            "as": target.way.value,
-            "loses": target.loses,
-        }
-        if dry_run:
-            output.show(form, facts, lambda _: say_plan(facts))
-            return
-        approve(target, facts, yes=yes)
-        with showing(verbose=verbose):
-            done = carry_out(opened, location.url, wanted, target)
+        else:
+            bring(opened, location.url, chosen, wanted, to, form, yes=yes, dry_run=dry_run, verbose=verbose)
     finally:
         opened.close()
+
+
+def bring(
+    vault: OpenVault,
+    url: str,
+    chosen: CataloguedPoint,
+    wanted: Wanted,
+    to: str,
+    form: flags.Form,
+    *,
+    yes: bool,
+    dry_run: bool,
+    verbose: bool,
+) -> None:
+    """Say what would be lost, ask, and do it."""
+    from cli.progress import showing
+
+    target, place = target_of(to, wanted), written(os.fsencode(to))
+    facts = {"point": chosen.point.id, "what": wanted.name, "to": place, "as": target.way.value, "loses": target.loses}
+    if dry_run:
+        output.show(form, facts, lambda _: say_plan(facts))
+        return
+    approve(target, facts, yes=yes)
+    with showing(verbose=verbose):
+        done = carry_out(vault, url, wanted, target)
     if target.way is not Way.STREAM:
         output.show(form, {**facts, **done}, lambda _: say_done(facts, done))
 
