@@ -190,10 +190,15 @@ class FolderObjectStore:
                         yield _described(key, facts)
 
     def delete(self, key: str) -> None:
-        """Remove the object; succeeds when it is already gone."""
+        """Remove the object, also on disk: what is deleted later is never gone before it after a power cut.
+
+        Succeeds when it is already gone.
+        """
+        target = self._root / validate_key(key)
         with _translated(f"{self._place(key)} cannot be removed", key):
             try:
-                (self._root / validate_key(key)).unlink()
+                target.unlink()
+                _sync_folder(target.parent)
             except OSError as error:
                 if error.errno not in _ABSENT:
                     raise
