@@ -108,7 +108,8 @@ def s3_server(program: str, folder: Path) -> Iterator[S3Server]:
     for each in (objects, users):
         each.mkdir(parents=True)
     access, secret = "benchmark", secrets.token_hex(16)
-    words = [program, "--quiet", "--port", address, "--iam-dir", str(users), "posix", str(objects)]
+    # without it versitygw ends the connection after every request, as no store in earnest does
+    words = [program, "--quiet", "--keep-alive", "--port", address, "--iam-dir", str(users), "posix", str(objects)]
     keys = {"ROOT_ACCESS_KEY_ID": access, "ROOT_ACCESS_KEY": access, "ROOT_SECRET_ACCESS_KEY": secret}
     with log.open("wb") as said:
         process = subprocess.Popen(
