@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refloat.errors import IntegrityError, StoreFull
@@ -67,6 +67,7 @@ def compare(index: Index, listed: Packs) -> None:
     assert not index.has_pack(os.urandom(32))
 
 
+@settings(deadline=None)
 @given(some_packs, in_memory)
 def test_the_index_is_a_dictionary(listed: Packs, memory_blobs: int) -> None:
     """Pack by pack, as a writer adds them."""
@@ -76,6 +77,7 @@ def test_the_index_is_a_dictionary(listed: Packs, memory_blobs: int) -> None:
     compare(index, listed)
 
 
+@settings(deadline=None)
 @given(st.lists(some_packs, max_size=4), in_memory, st.booleans())
 def test_index_files_say_the_same(files: list[Packs], memory_blobs: int, is_settled: bool) -> None:
     """As a reader takes them in."""
@@ -276,6 +278,7 @@ def test_an_impossible_pack_is_refused(pack: object) -> None:
         Index().add_file(orjson.dumps({"packs": [{"id": pack, "blobs": [BLOB]}]}))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30), st.integers(0, 200), st.integers(0, 30))
 def test_a_file_that_was_tampered_with_is_an_error_or_an_index(put: bytes, place: int, taken: int) -> None:
     """No other exception, and all of it or nothing."""
