@@ -9,7 +9,7 @@ import typer
 
 from cli import failing, flags, given, output
 from cli.vault_keys import Wrapper
-from refloat.errors import ConfigError, IntegrityError
+from refloat.errors import ConfigError, IntegrityError, Interrupted
 
 From = Annotated[str, typer.Argument(metavar="FROM", help="The vault to copy from, as --vault elsewhere.")]
 To = Annotated[str, typer.Argument(metavar="TO", help="An empty prefix, an earlier copy, or another vault.")]
@@ -78,6 +78,11 @@ def copy(
             )
             with showing(verbose=verbose):
                 done = copy_points(found, far, application=application, points=point or (), dry_run=dry_run)
+        except KeyboardInterrupt as pressed:
+            raise Interrupted(
+                "interrupted; what was copied stays, and no half-copied point is listed",
+                guidance="Run the same command again: it goes on where it was.",
+            ) from pressed
         finally:
             store.close()
     value = {"from": source, "to": to, "dry_run": dry_run, **asdict(done)}
