@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,7 +101,7 @@ def bring(
     """Say what would be lost, ask, and do it."""
     from cli.progress import showing
 
-    target, place = target_of(to, wanted), written(os.fsencode(to))
+    target, place = target_of(to, wanted), written(to)
     facts = {"point": chosen.point.id, "what": wanted.name, "to": place, "as": target.way.value, "loses": target.loses}
     if dry_run:
         output.show(form, facts, lambda _: say_plan(facts))
@@ -123,7 +122,7 @@ def find_in(reader: BlobReader, chosen: CataloguedPoint, volume: str | None, pat
     from vault.device_extract import device_node
     from vault.finding import find
 
-    said = written(os.fsencode(path))
+    said = written(path)
     if volume is None:
         return Wanted(said or "all", find(reader, chosen.tree, path), None)
     copy = volume_of(chosen, volume)
@@ -194,9 +193,11 @@ def draw_list(reader: BlobReader, wanted: Wanted, form: flags.Form) -> None:
 
 def line_of(node: Node) -> str:
     """As `ls -l` has it; what would move a terminal's cursor is escaped."""
-    leads = f" -> {written(node.target)}" if node.target else ""
+    from vault.finding import written as escaped
+
+    leads = f" -> {escaped(node.target)}" if node.target else ""
     facts, owner = facts_of(node), f"{node.uid}:{node.gid}"
-    return f"{facts['mode']} {owner:>11} {node.size:>14} {facts['modified'][:19]} {written(node.name)}{leads}"
+    return f"{facts['mode']} {owner:>11} {node.size:>14} {facts['modified'][:19]} {escaped(node.name)}{leads}"
 
 
 def facts_of(node: Node) -> dict[str, Any]:

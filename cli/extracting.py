@@ -58,11 +58,11 @@ class Target:
     loses: str | None
 
 
-def written(name: bytes) -> str:
-    """A name or path for people: what is no UTF-8, or would move a terminal's cursor, is escaped."""
-    from vault.disk import shown
+def written(text: str | Path) -> str:
+    """A path of the command line for people."""
+    from vault.finding import written as escaped
 
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown(name))
+    return escaped(os.fsencode(text))
 
 
 def target_of(to: str, wanted: Wanted) -> Target:
@@ -79,26 +79,28 @@ def target_of(to: str, wanted: Wanted) -> Target:
     except FileNotFoundError:
         found = None
     except OSError as error:
-        raise ConfigError(f"--to {to} cannot be looked at: {error.strerror}") from error
+        raise ConfigError(f"--to {written(to)} cannot be looked at: {error.strerror}") from error
     is_folder = found is not None and stat.S_ISDIR(found.st_mode)
     if wanted.device_tree is not None and not is_folder:
         is_empty = found is None or (stat.S_ISREG(found.st_mode) and not found.st_size)
-        return Target(Way.DEVICE, path, None if is_empty else f"all that is on {to} is overwritten")
+        return Target(Way.DEVICE, path, None if is_empty else f"all that is on {written(to)} is overwritten")
     if found is not None and not is_folder:
-        raise ConfigError(f"--to {to} is no folder", guidance="Give a folder, or - and redirect standard output.")
+        raise ConfigError(
+            f"--to {written(to)} is no folder", guidance="Give a folder, or - and redirect standard output."
+        )
     if wanted.node.type == "dir":
         there = _names(path) if found else []
-        return Target(Way.FOLDER, path, f"what is in {to} and not in the copy is removed" if there else None)
+        return Target(Way.FOLDER, path, f"what is in {written(to)} and not in the copy is removed" if there else None)
     name = path / os.fsdecode(wanted.node.name)
     is_taken = found is not None and os.path.lexists(name)
-    return Target(Way.NAME, path, f"{written(os.fsencode(name))} is replaced" if is_taken else None)
+    return Target(Way.NAME, path, f"{written(name)} is replaced" if is_taken else None)
 
 
 def _names(folder: Path) -> list[str]:
     try:
         return [each.name for each in folder.iterdir() if each.name != "lost+found"]
     except OSError as error:
-        raise ConfigError(f"--to {folder} cannot be listed: {error.strerror}") from error
+        raise ConfigError(f"--to {written(folder)} cannot be listed: {error.strerror}") from error
 
 
 def carry_out(vault: OpenVault, url: str, wanted: Wanted, target: Target) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def carry_out(vault: OpenVault, url: str, wanted: Wanted, target: Target) -> dic
             return _WORK[target.way](vault, url, wanted, target, tally)
         except Interrupted as ended:
             raise Interrupted(
-                f"interrupted; {wanted.name} is not whole in {target.path}",
+                f"interrupted; {wanted.name} is not whole in {written(target.path)}",
                 guidance="Run the same command again: it goes on where it was.",
             ) from ended
 
@@ -151,7 +153,7 @@ def _folder(vault: OpenVault, url: str, wanted: Wanted, target: Target, tally: T
         target.path.mkdir(parents=True, exist_ok=True)
         folder = target.path.resolve()
     except OSError as error:
-        raise ConfigError(f"--to {target.path} cannot be made: {error.strerror}") from error
+        raise ConfigError(f"--to {written(target.path)} cannot be made: {error.strerror}") from error
     done = restore(
         vault, wanted.node, folder, tally, is_overwriting=target.loses is not None, reopen=partial(open_store, url)
     )

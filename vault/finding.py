@@ -45,6 +45,11 @@ class Restored:
     keeps_owner: bool
 
 
+def written(name: bytes) -> str:
+    """A name or path for people: what is no UTF-8, or would move a terminal's cursor, is escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown(name))
+
+
 def find(reader: BlobReader, tree: str, path: str, *, top: FolderFacts | None = None) -> Node:
     """What a path below a tree leads to; the empty path to the tree itself, a folder with the facts of ``top``.
 
@@ -58,16 +63,16 @@ def find(reader: BlobReader, tree: str, path: str, *, top: FolderFacts | None = 
     here = Node(b"", DIR, 0o700, uid=0, gid=0, mtime=0, ctime=0, subtree=bytes.fromhex(tree))
     if top is not None:
         apply_facts(here, top)
-    before: list[str] = []
+    before: list[bytes] = []
     for name in (part for part in path.split("/") if part not in ("", ".")):
-        where = "/".join(before) or "its top"
+        where = written(b"/".join(before)) or "its top"
         if here.type == SYMLINK:
-            leads = shown(here.target)
+            leads = written(here.target)
             raise ConfigError(f"{where} is a symbolic link to {leads} and not followed", guidance="Give the real path.")
         if here.type != DIR:
             raise ConfigError(f"{where} is a {here.type} and holds nothing")
         here = _named(reader.tree(here.subtree), name, path, where)
-        before.append(name)
+        before.append(here.name)
     return here
 
 
@@ -78,12 +83,15 @@ def _named(nodes: list[Node], name: str, path: str, where: str) -> Node:
         return found[0]
     if found:
         raise ConfigError(f"{len(found)} names of {where} are written {name}: restore the folder instead")
-    names = {shown(node.name): None for node in nodes}
-    close = [known for known in names if known.lower() == name.lower()]
-    close += [each for each in difflib.get_close_matches(name, names, MOST_NAMED) if each not in close]
-    hint = f"; the closest there {'are' if len(close) > 1 else 'is'} {', '.join(close[:MOST_NAMED])}" if close else ""
+    names = {shown(node.name): written(node.name) for node in nodes}
+    wanted = shown(raw)
+    close = [known for known in names if known.lower() == wanted.lower()]
+    close += [each for each in difflib.get_close_matches(wanted, names, MOST_NAMED) if each not in close]
+    said = ", ".join(names[each] for each in close[:MOST_NAMED])
+    hint = f"; the closest there {'are' if len(close) > 1 else 'is'} {said}" if close else ""
     raise ConfigError(
-        f"the copy holds no {path}: nothing in {where} is named {name}{hint}", guidance="List a folder with --list."
+        f"the copy holds no {written(os.fsencode(path))}: nothing in {where} is named {written(raw)}{hint}",
+        guidance="List a folder with --list.",
     )
 
 

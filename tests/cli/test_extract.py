@@ -159,6 +159,9 @@ def test_listing(given: Given, extract: InProcess) -> None:
     ("words", "exit_code", "said"),
     [
         (("--volume", "data", "--path", "sub/randon", "--to", "out"), 10, "the closest there is random"),
+        (("--volume", "data", "--path", os.fsdecode(b"sub/\xfe"), "--to", "out"), 10, r"no sub/\xfe"),
+        (("--volume", "data", "--path", "sub/\x1b[2Jrod", "--to", "out"), 10, r"the closest there is \x1b[2Jred\n"),
+        (("--volume", "data", "--path", "text", "--to", os.fsdecode(b"/dev/null/\xff")), 10, r"/dev/null/\xff"),
         (("--volume", "dato", "--to", "out"), 10, "did you mean data"),
         (("--volume", "data"), 10, "nothing says where to"),
         (("--list", "--to", "out"), 10, "--list writes nothing"),
