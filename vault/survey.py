@@ -121,6 +121,8 @@ class _Survey:
             self._read_all(reach)
         if len(self._findings) > before:
             self._walk()
+        fate = "do not prune, an index file may be missing" if reach.lost else "nothing needs it, prune removes it"
+        self._remark(len(self._packs.unindexed), f"pack is in no index: {fate}")
         if self._findings.objects:
             self._refuse_if_pruned()
 
@@ -136,7 +138,6 @@ class _Survey:
         self._look_at_points()
         self._points.sort(key=_Looked.place)
         self._remark(self._records.foreign, "snapshot of other programs was not looked at")
-        self._remark(len(self._packs.unindexed), "pack is in no index, and nothing needs it: prune removes it")
         self._remark(self._seen.repeated, "pack is in more than one index file")
 
     def _look_at_points(self) -> None:
