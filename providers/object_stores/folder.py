@@ -82,6 +82,8 @@ class FolderObjectStore:
 
     def __init__(self, root: Path, url: str) -> None:
         self._root, self._url = root, url
+        self._on_disk: set[Path] = set()
+        """Folders whose names this process has synced, or found synced: once each, and not for every put."""
 
     @property
     def url(self) -> str:
@@ -115,7 +117,7 @@ class FolderObjectStore:
         what = f"{self._place(key)} cannot be stored"
         with _translated(what, key):
             try:
-                _make_folder(target.parent)
+                self._make_folder(target.parent)
                 _write(unfinished, body)
                 if if_absent:
                     _link(unfinished, target)
@@ -210,6 +212,23 @@ class FolderObjectStore:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _make_folder(self, folder: Path) -> None:
+        """The folder and those above it, their names on disk, also where another process has just made them."""
+        missing = folder
+        made: list[Path] = []
+        while not missing.is_dir():
+            made.append(missing)
+            missing = missing.parent
+        for path in reversed(made):
+            try:
+                path.mkdir(mode=0o700, exist_ok=True)
+            except FileExistsError as taken:
+                raise NotADirectoryError(errno.ENOTDIR, "is a file", str(path)) from taken
+        within = [path for path in (folder, *folder.parents) if path.is_relative_to(self._root) and path != self._root]
+        for path in {*made, *within} - self._on_disk if made or folder not in self._on_disk else ():
+            _sync_folder(path.parent)
+            self._on_disk.add(path)
+
     def _place(self, key: str) -> str:
         return f"{self._root}/{key}"
 
@@ -239,21 +258,6 @@ def _link(unfinished: Path, target: Path) -> None:
             f"the file system of {target.parent} has no hard links: two writers could overwrite each other",
             guidance="Put the vault on a file system with hard links (ext4, xfs, btrfs, NFS), or use an object store.",
         ) from error
-
-
-def _make_folder(folder: Path) -> None:
-    """The folder and those above it, their names on disk."""
-    missing = folder
-    made: list[Path] = []
-    while not missing.is_dir():
-        made.append(missing)
-        missing = missing.parent
-    for path in reversed(made):
-        try:
-            path.mkdir(mode=0o700, exist_ok=True)
-        except FileExistsError as taken:
-            raise NotADirectoryError(errno.ENOTDIR, "is a file", str(path)) from taken
-        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from html import unescape
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from botocore.awsrequest import AWSPreparedRequest, HeadersDict
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from refloat.clock import now
@@ -131,7 +131,7 @@ class Bodies:
             ClientError: The server refuses.
         """
         path = self._path + quote(key, safe="/-_.~")
-        headers: Any = HeadersDict({**self._signed(method, path, words, digest), **more, "User-Agent": self._agent})
+        headers: Any = {**self._signed(method, path, words, digest), **more, "User-Agent": self._agent}
         request = AWSPreparedRequest(method, self._origin + path, headers, body, stream_output=True)
         answer = self._send(request)
         status = int(answer.status_code)

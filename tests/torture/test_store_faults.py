@@ -110,7 +110,9 @@ def put_files(folder: Path, size: int, seed: int) -> Path:
     for number in range(200):
         (folder / f"small-{number}").write_bytes(rng.randbytes(rng.randrange(20_000)))
     for number in range(8):
-        (folder / f"large-{number}").write_bytes(rng.randbytes(size // 8))
+        with (folder / f"large-{number}").open("wb") as file:
+            for _ in range(8):
+                file.write(rng.randbytes(size // 64))
     return folder
 
 
@@ -126,7 +128,7 @@ def test_a_storm_delays_a_run_and_spoils_nothing(
     line: FaultyLine, server: dict[str, str], tmp_path: Path, rounds: Rounds, seed: int
 ) -> None:
     """Bar 10: it completes within 2.5 times the clean time; full verification and stock restic find nothing wrong."""
-    size = rounds(48, 2048) * MIB
+    size = rounds(48, 1536) * MIB
     clean = timed_run(init(behind(line, server, "clean"), PASSWORD), put_files(tmp_path / "a", size, seed))
     calm = line.requests
     vault = init(behind(line, server, "storm"), PASSWORD)
