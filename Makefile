@@ -36,7 +36,7 @@ lint: setup ## ruff and mypy --strict
 e2e: setup ## the straight line on real clusters; needs the environment tests/e2e/README.md names
 	@$(BIN)/python -m pytest tests/e2e -x --timeout=1200
 
-bench: setup ## refloat beside restic and kopia, in the same run (an hour or more; alone on the machine)
+bench: setup ## refloat beside restic and kopia, in the same run (long; give it the machine)
 	@$(BIN)/python -m benchmarks $(BENCH) && $(BIN)/python -m benchmarks.overhead
 
 bench-quick: setup ## the same with little data, in about three minutes
