@@ -56,7 +56,7 @@ def make_plan(
     volumes = sorted((s for s in steps if isinstance(s, VolumeStep)), key=lambda s: (s.namespace, s.claim))
     decided = [replace(each, action=step.action) for each, step in zip(sources, steps, strict=True)]
     found = find_obstacles(cluster, point, decided, mappings, hidden)
-    blockers += [*hidden.blockers, *found.blockers, *conflicts(objects, volumes)]
+    blockers += [*hidden.blockers, *found.blockers, *conflicts(objects, volumes), *devices(sources)]
     warnings += [*found.warnings, *texts(sources, mappings)]
     return RecoveryPlan(
         point_id=point.id,
@@ -110,6 +110,17 @@ def duplicates(sources: Sequence[Wanted]) -> list[Blocker]:
             do = "Map the two namespaces to two."
             blockers.append(Blocker(subject=str(each.ref), reason=reason, do=do))
     return blockers
+
+
+def devices(sources: Sequence[Wanted]) -> list[Blocker]:
+    """Raw block volumes: no mover Job mounts a device yet, and a folder of the same bytes would be something else."""
+    reason = "is a raw block volume, which recover cannot fill yet"
+    do = "Bring it back with refloat extract --volume CLAIM --to DEVICE."
+    return [
+        Blocker(subject=str(each.ref), reason=reason, do=do)
+        for each in sources
+        if each.volume is not None and each.volume.mode == "device"
+    ]
 
 
 def step_of(

@@ -73,6 +73,15 @@ def test_everything_is_created_where_nothing_is(cluster: Cluster, shop: Any, awa
     assert cluster.find("Namespace", away) is None
 
 
+def test_a_raw_block_volume_blocks(cluster: Cluster, away: str) -> None:
+    """It is never filled as if it were a folder."""
+    copy = points.volume_copy(claim(PLACE, "data-db-0")).model_copy(update={"mode": "device", "chunk_bytes": 1 << 20})
+    plan = planned(cluster, point_of([claim(PLACE, "data-db-0")], [copy]), away).plan
+    [blocker] = plan.blockers
+    assert blocker.subject.endswith("/data-db-0")
+    assert "raw block volume" in blocker.reason
+
+
 def test_the_same_target_gives_the_same_plan(cluster: Cluster, shop: Any, namespace: str) -> None:
     """An approval refers to a digest: it must not change by itself."""
     assert planned(cluster, shop, namespace).plan.digest == planned(cluster, shop, namespace).plan.digest
