@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import failing, flags, given, output
+from cli.progress import showing
 from cli.vault_keys import Wrapper
 from refloat.errors import ConfigError, IntegrityError, Interrupted
+from refloat.policy import VaultLocation
+
+if TYPE_CHECKING:
+    from vault.copying import Copied
 
 From = Annotated[str, typer.Argument(metavar="FROM", help="The vault to copy from, as --vault elsewhere.")]
 To = Annotated[str, typer.Argument(metavar="TO", help="An empty prefix, an earlier copy, or another vault.")]
@@ -52,41 +59,63 @@ def copy(
     What is there already is not moved again; every object is read back before a point is listed. An empty TO becomes a
     copy of the vault that the same passwords open. Run again, it goes on where it broke off.
     """
+    vaulting = given.Vaulting(source, password_file, password_secret, wrapper=wrapper)
+    if to_password_file and to_wrapper:
+        raise ConfigError("--to-password-file and --to-wrapper are both given: give one of them")
+    if to_password_file or to_wrapper:
+        there = given.Vaulting(to, to_password_file, wrapper=to_wrapper).location(None)
+    else:
+        there = given.Vaulting(to, password_file, password_secret, wrapper=wrapper).location(None)
+    choice = Choice(application, point or (), new_key, dry_run)
+    with showing(verbose=verbose):
+        done = carry_out(vaulting, there, choice, kubeconfig, context)
+    value = {"from": source, "to": to, "dry_run": dry_run, **asdict(done)}
+    output.show(form, value, lambda _: tell(value))
+    end_with(done)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be copied, and how."""
+
+    application: str | None
+    points: Sequence[str]
+    new_key: bool
+    dry_run: bool
+
+
+def carry_out(
+    vaulting: given.Vaulting, there: VaultLocation, choice: Choice, kubeconfig: str | None, context: str | None
+) -> Copied:
+    """Open both ends and copy.
+
+    Raises:
+        Interrupted: Somebody pressed Ctrl-C; the same command goes on where it was.
+        RefloatError: What ended it.
+    """
     from blocks.handles import open_cluster, open_store, vault_password
-    from cli.progress import showing
     from cli.vault import opened
     from vault.copying import copy as copy_points
     from vault.copying import open_far_end
 
-    vaulting = given.Vaulting(source, password_file, password_secret, wrapper=wrapper)
-    if (to_password_file and to_wrapper) or source.rstrip("/") == to.rstrip("/"):
-        said = "--to-password-file and --to-wrapper are both given" if to_wrapper else "FROM and TO are the same vault"
-        raise ConfigError(said)
-    is_told = to_password_file or to_wrapper
-    there = given.Vaulting(
-        to,
-        to_password_file if is_told else password_file,
-        None if is_told else password_secret,
-        wrapper=to_wrapper if is_told else wrapper,
-    ).location(None)
-    with opened(vaulting, kubeconfig, context) as found:
-        store = open_store(there.url)
-        try:
+    with opened(vaulting, kubeconfig, context) as found, closing(open_store(there.url)) as store:
+
+        def unlock() -> tuple[str, str | None]:
             cluster = open_cluster(given.target(kubeconfig, context)) if there.password.secret else None
-            far = open_far_end(
-                found, store, lambda: vault_password(there, store, cluster), with_new_key=new_key, dry_run=dry_run
-            )
-            with showing(verbose=verbose):
-                done = copy_points(found, far, application=application, points=point or (), dry_run=dry_run)
+            return vault_password(there, store, cluster)
+
+        try:
+            far = open_far_end(found, store, unlock, with_new_key=choice.new_key, dry_run=choice.dry_run)
+            return copy_points(found, far, application=choice.application, points=choice.points, dry_run=choice.dry_run)
         except KeyboardInterrupt as pressed:
             raise Interrupted(
                 "interrupted; what was copied stays, and no half-copied point is listed",
                 guidance="Run the same command again: it goes on where it was.",
             ) from pressed
-        finally:
-            store.close()
-    value = {"from": source, "to": to, "dry_run": dry_run, **asdict(done)}
-    output.show(form, value, lambda _: tell(value))
+
+
+def end_with(done: Copied) -> None:
+    """A copy that met damage ends with its code; the result is on standard output already."""
     try:
         done.raise_if_damaged()
     except IntegrityError as damage:
@@ -94,7 +123,7 @@ def copy(
             damage.add_note(f"{key}: {why[0]}")
         for label, path in done.affected.items():
             damage.add_note(f"not copied: {label} ({path or 'its top'})")
-        raise typer.Exit(failing.tell(damage)) from damage  # the result is on standard output already
+        raise typer.Exit(failing.tell(damage)) from damage
 
 
 def tell(value: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from vault.repository import OpenVault
 from vault.snapshots import AnyRecord, moved_record
 from vault.writing import BlobWriter
 
-THREADS = 3
+THREADS = 2
 """Each fills a pack of its own: 17 MiB, and 8 MiB of what it reads."""
 
 
