@@ -10,24 +10,25 @@ import argparse
 import importlib
 import json
 import multiprocessing
+import operator
 import random
 import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from hashlib import sha256, shake_128
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from vault.blob_table import MEMORY_BLOBS
-from vault.blobs import BlobKind
+from vault.blobs import ID_BYTES, BlobKind
 from vault.index import Index, join_packs
 
 FILE_BLOBS = 50_000
 """A full index file, as restic and we close them."""
 LOOKUPS = 20_000
-_ENTRY = '{"id":"%s","type":"%s","offset":%d,"length":%d,"uncompressed_length":%d}'
+_REST = '","type":"%s","offset":%d,"length":%d,"uncompressed_length":%d}'
 
 
 @dataclass(frozen=True)
@@ -56,29 +57,34 @@ class Scaled:
     miss_ns: float
 
 
-def blob_id(number: int) -> bytes:
+def blob_ids(shape: Shape, pack: int) -> bytes:
+    """The ids of a simulated pack's blobs, end to end: all at once, since making them must not outlast their use."""
+    return shake_128(struct.pack("<Q", pack)).digest(ID_BYTES * shape.blobs_each_pack)
+
+
+def blob_id(shape: Shape, number: int) -> bytes:
     """The id of a simulated blob."""
-    return sha256(struct.pack("<Q", number)).digest()
+    pack, place = divmod(number, shape.blobs_each_pack)
+    return blob_ids(shape, pack)[place * ID_BYTES : (place + 1) * ID_BYTES]
 
 
 def pack_id(number: int) -> bytes:
     """The id of a simulated pack."""
-    return sha256(struct.pack("<Qx", number)).digest()
+    return sha256(struct.pack("<Q", number)).digest()
 
 
 def files(shape: Shape) -> Iterator[bytes]:
     """Index files of that many blobs, one after the other."""
     texts, listed = list[bytes](), 0
-    for pack in range(-(-shape.blobs // shape.blobs_each_pack)):
-        first = pack * shape.blobs_each_pack
-        blobs = range(first, min(first + shape.blobs_each_pack, shape.blobs))
-        kind = "tree" if shape.trees_each and pack % shape.trees_each == 0 else "data"
-        size = shape.blob_bytes
-        entries = (
-            _ENTRY % (blob_id(blob).hex(), kind, place * size, size, 2 * size) for place, blob in enumerate(blobs)
-        )
-        texts.append(b'{"id":"%s","blobs":[%s]}' % (pack_id(pack).hex().encode(), ",".join(entries).encode()))
-        listed += len(blobs)
+    size, each = shape.blob_bytes, shape.blobs_each_pack
+    rests = {kind: [_REST % (kind.value, place * size, size, 2 * size) for place in range(each)] for kind in BlobKind}
+    for pack in range(-(-shape.blobs // each)):
+        count = min(each, shape.blobs - pack * each)
+        ids = blob_ids(shape, pack).hex()
+        named = (ids[start : start + 2 * ID_BYTES] for start in range(0, count * 2 * ID_BYTES, 2 * ID_BYTES))
+        blobs = '{"id":"' + ',{"id":"'.join(map(operator.add, named, rests[kind_of(shape, pack * each)]))
+        texts.append(b'{"id":"%s","blobs":[%s]}' % (pack_id(pack).hex().encode(), blobs.encode()))
+        listed += count
         if listed >= FILE_BLOBS:
             yield join_packs(texts)
             texts, listed = [], 0
@@ -111,13 +117,13 @@ def measure(shape: Shape) -> Scaled:
     fed = perf_counter() - began - made
     assert len(index) == shape.blobs
     numbers = random.Random(1).choices(range(shape.blobs), k=LOOKUPS)
-    known = [(kind_of(shape, number), blob_id(number)) for number in numbers]
+    known = [(kind_of(shape, number), blob_id(shape, number)) for number in numbers]
     for number, (kind, wanted) in zip(numbers, known, strict=True):
         found, place = index.find(kind, wanted) or (b"", None), number % shape.blobs_each_pack
         assert found[0] == pack_id(number // shape.blobs_each_pack)
         assert found[1] is not None
         assert (found[1].id, found[1].offset) == (wanted, place * shape.blob_bytes)
-    unknown = [(kind, blob_id(shape.blobs + number)) for number, (kind, _) in enumerate(known)]
+    unknown = [(kind, sha256(wanted).digest()) for kind, wanted in known]
     hits, hit_ns = _timed(index, known)
     misses, miss_ns = _timed(index, unknown)
     assert (hits, misses) == (LOOKUPS, 0)

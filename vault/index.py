@@ -25,6 +25,7 @@ from vault.untrusted import load
 
 Columns = tuple[Sequence[bytes], Sequence[int], Sequence[int], Sequence[int]]
 """Of several blobs: ids, offsets, sealed lengths, plaintext lengths (0: not compressed)."""
+_KINDS = tuple(kind.value for kind in BlobKind)
 _HEAD = re.compile(rb'\{(?:"supersedes":\[[0-9a-f",]*\],)?"packs":\[')
 LIMIT_BYTES = 256 << 20
 """Most memory that what an index file says of one pack may need; of all packs, when it is written in another form."""
@@ -218,7 +219,7 @@ def _columns(blobs: Sequence[PackedBlob]) -> Columns:
 
 def _read_pack(pack: dict[str, Any]) -> tuple[bytes, list[Columns]]:
     blobs = pack["blobs"]
-    columns = [_read_columns([blob for blob in blobs if blob["type"] == kind.value]) for kind in BlobKind]
+    columns = [_read_columns([blob for blob in blobs if blob["type"] == kind]) for kind in _KINDS]
     if sum(len(ids) for ids, *_ in columns) != len(blobs):
         raise ValueError("a blob of an unknown type")
     return _read_ids([pack["id"]])[0], columns
