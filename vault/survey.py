@@ -257,12 +257,20 @@ class _Survey:
             self._remarks.append(f"{count} {what}")
 
     def result(self) -> Survey:
-        """The verdict on every point, and every damage with the points it affects."""
-        damages = []
+        """The verdict on every point, and every damage with the points it affects.
+
+        Of what only other points need than those asked for, the number is told; a record that does not read may be of
+        one that is asked for.
+        """
+        damages, elsewhere = list[Damage](), 0
         for key, found in sorted(self._findings.objects.items()):
             hit = {looked.point.id: looked.affected(looked.met[key]) for looked in self._points if key in looked.met}
             lost = [self._missing[key]] if key in self._missing else []
+            if not (hit or lost or self._asked.is_all or key.startswith(f"{FileKind.SNAPSHOT.value}/")):
+                elsewhere += 1
+                continue
             damages.append(Damage(key, tuple(found.reasons), found.count, (*hit.values(), *lost)))
+        self._remark(elsewhere, "damaged object is needed by nothing that was asked for: verify the whole vault")
         points = [
             Surveyed(
                 each.point.id, each.point.application, each.point.cut_at, each.point.record.name,
