@@ -27,6 +27,7 @@ from vault.sealing import OVERHEAD
 
 Packs = list[tuple[bytes, list[PackedBlob]]]
 SOME_IDS = [sha256(bytes([number])).digest() for number in range(60)]
+SOME_IDS += [blob_id[:8] + os.urandom(24) for blob_id in SOME_IDS[:10]]  # alike in what runs are sorted by
 some_blobs = st.builds(
     PackedBlob,
     st.sampled_from(BlobKind),
@@ -87,6 +88,20 @@ def test_index_files_say_the_same(files: list[Packs], memory_blobs: int, is_sett
     if is_settled:
         index.settle()
     compare(index, [each for listed in files for each in listed])
+
+
+def test_a_blob_in_very_many_packs_is_found_in_the_first() -> None:
+    """More than fit a page; and so is another whose id begins the same."""
+    index, common = Index(64), SOME_IDS[0]
+    twin = common[:8] + bytes(24)
+    for pack in range(700):
+        index.add(sha256(b"%d" % pack).digest(), [PackedBlob(BlobKind.DATA, common, pack, 50, 0)])
+    index.add(twin, [PackedBlob(BlobKind.DATA, twin, 3, 50, 0)])
+    index.settle()
+    assert index.number(BlobKind.DATA, common) == 0
+    assert index.number(BlobKind.DATA, twin) == 700
+    assert list(index.numbers(BlobKind.DATA)) == [0, 700]
+    assert index.count(BlobKind.DATA) == 701
 
 
 def test_the_index_grows_through_many_ids() -> None:
