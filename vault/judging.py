@@ -7,6 +7,7 @@ A lock is stale when it is older than 30 minutes by its own time and by the stor
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ class _Court:
         except (IntegrityError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             reason = f"{key_of(FileKind.LOCK, name)} cannot be read: whose it is, nobody knows"
             return JudgedLock(name, Verdict.UNREADABLE, reason, "unknown", found.modified_at)
-        if is_gone(lock.get("pid"), lock.get("refloat")):
+        if lock.get("hostname") == socket.gethostname() and is_gone(lock.get("pid"), lock.get("refloat")):
             verdict, reason = Verdict.DEAD, "its process has ended on this machine"
         elif user.startswith(RUN) and self._is_dead(user.removeprefix(RUN)):
             verdict, reason = Verdict.DEAD, f"run {user.removeprefix(RUN)} is known to have ended"

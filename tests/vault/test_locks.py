@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 from datetime import timedelta
@@ -229,17 +230,20 @@ def test_the_dead_are_known_by_their_run_or_their_process(vault: OpenVault, plac
     assert verdicts == {"refloat-gone": Verdict.DEAD, "refloat-there": Verdict.LIVE}
     child = subprocess.Popen(["sleep", "60"])
     mark = mark_of(child.pid)
-    name = _write(vault, place, own=NONE, store=NONE, pid=child.pid, refloat=mark)
+    here = socket.gethostname()
+    name = _write(vault, place, own=NONE, store=NONE, hostname=here, pid=child.pid, refloat=mark)
     assert {lock.name: lock.verdict for lock in judge(vault.files)}[name] is Verdict.LIVE
     child.kill()
     child.wait()
     assert {lock.name: lock.verdict for lock in judge(vault.files)}[name] is Verdict.DEAD
     assert mark is not None
     for other in ({**mark, "boot": "another"}, {**mark, "namespace": 1}, None):
-        name = _write(vault, place, own=NONE, store=NONE, pid=child.pid, refloat=other)
+        name = _write(vault, place, own=NONE, store=NONE, hostname=here, pid=child.pid, refloat=other)
         assert {lock.name: lock.verdict for lock in judge(vault.files)}[name] is Verdict.LIVE
+    name = _write(vault, place, own=NONE, store=NONE, pid=child.pid, refloat=mark)
+    assert {lock.name: lock.verdict for lock in judge(vault.files)}[name] is Verdict.LIVE, "another host's"
     reused = {**mark, "started": 1}
-    name = _write(vault, place, own=NONE, store=NONE, pid=os.getpid(), refloat=reused)
+    name = _write(vault, place, own=NONE, store=NONE, hostname=here, pid=os.getpid(), refloat=reused)
     assert {lock.name: lock.verdict for lock in judge(vault.files)}[name] is Verdict.DEAD
 
 
