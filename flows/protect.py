@@ -66,8 +66,10 @@ def protect(
             warnings = recheck(app, inventory, cluster)
             story.show_progress(f"{app.name}: bytes into the vault")
             for snapshot in snapshots:
-                parent = tree_of(previous, snapshot.volume.name)
-                moving.append(upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent))
+                parent, chunks = tree_of(previous, snapshot.volume.name), rules.chunks_of(snapshot.volume.claim)
+                moving.append(
+                    upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent, chunks=chunks)
+                )
             copies: list[VolumeCopy] = results(moving)
             facts = Facts(run, started, exported, cleared.label, cleared.group, hold.records, warnings)
             sealed = seal(inventory, export, copies, facts, rules, cluster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -87,8 +88,18 @@ class ProtectionPolicy(Document):
     objectives: Objectives = Objectives()
     schedule: str | None = Field(default=None, description="Cron text; default: every 80 % of the RPO.")
     retention: Retention = Retention()
+    content_defined: tuple[str, ...] = Field(
+        default=(),
+        alias="contentDefined",
+        description="Claims, as shell patterns, whose large files shift and do not change in place: dumps, logs, mail.",
+    )
     exceptions: tuple[DeclaredException, ...] = ()
     accept: Consistency = Field(default=Consistency.CRASH, description="The lowest consistency label that is sealed.")
+
+    def chunks_of(self, claim: str) -> Literal["fixed", "content-defined"]:
+        """How large files of a claim are cut."""
+        is_shifting = any(fnmatchcase(claim, pattern) for pattern in self.content_defined)
+        return "content-defined" if is_shifting else "fixed"
 
     @property
     def interval(self) -> timedelta:

@@ -87,6 +87,9 @@ class VolumeCopy(Value):
     mode: Literal["folder", "device"] = Field(
         default="folder", description="device: the tree holds one file, the bytes of a raw block volume."
     )
+    chunks: Literal["fixed", "content-defined"] = Field(
+        default="fixed", description="Of a folder: how files larger than a chunk were cut."
+    )
     chunk_bytes: int | None = Field(
         default=None, description="Of a device: size of its chunks, which the next copy must use again."
     )

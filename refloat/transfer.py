@@ -38,6 +38,9 @@ class MoverSpec(Value):
     changed: ChangedList | str | None = Field(
         default=None, description="Archive of a device: what changed since the parent, or a file that holds it as JSON."
     )
+    chunks: Literal["fixed", "content-defined"] = Field(
+        default="fixed", description="Archive of a folder: how files larger than a chunk are cut."
+    )
     is_blank: bool = Field(default=False, description="Extract to a device: it is known to hold nothing but zeros.")
     password_env: str = "REFLOAT_PASSWORD"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 from blocks.handles import mover_image, mover_secrets, open_cluster
 from kube.jobs import run_mover
@@ -29,10 +30,12 @@ def upload(
     *,
     run: str,
     parent: str | None = None,
+    chunks: Literal["fixed", "content-defined"] = "fixed",
 ) -> VolumeCopy:
     """Expose the snapshot, let a mover archive it, withdraw it again.
 
-    ``parent`` is the volume's tree in the previous point: its unchanged files are not read again.
+    ``parent`` is the volume's tree in the previous point: its unchanged files are not read again. ``chunks``: how its
+    large files are cut.
 
     Raises:
         SnapshotFailed: The snapshot never became ready.
@@ -47,7 +50,14 @@ def upload(
     try:
         result = run_mover(
             target,
-            MoverSpec(action="archive", run=run, volume=snapshot.volume.name, vault_url=location.url, parent=parent),
+            MoverSpec(
+                action="archive",
+                run=run,
+                volume=snapshot.volume.name,
+                vault_url=location.url,
+                parent=parent,
+                chunks=chunks,
+            ),
             claim=exposure.claim,
             image=mover_image(),
             secret_env=mover_secrets(location, target),
@@ -63,7 +73,7 @@ def upload(
         raise
     snapshotter.withdraw(exposure)
     result.raise_if_failed()
-    return copy_of(ready, result)
+    return copy_of(ready, result).model_copy(update={"chunks": chunks})
 
 
 def copy_of(snapshot: VolumeSnapshot, result: MoverResult) -> VolumeCopy:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from refloat.errors import ConfigError
 from refloat.recovery_point import FolderFacts
-from vault import disk
-from vault.blobs import ID_BYTES, BlobKind
+from vault import content_defined, disk
+from vault.blobs import BlobKind
 from vault.chunking import chunk_bytes
 from vault.claims import Claims
 from vault.crew import Crew, crew_of
@@ -63,7 +63,13 @@ class Archived:
 
 
 def archive(
-    vault: OpenVault, root: Path, tally: Tally, *, parent: str | None = None, reopen: Reopen | None = None
+    vault: OpenVault,
+    root: Path,
+    tally: Tally,
+    *,
+    parent: str | None = None,
+    reopen: Reopen | None = None,
+    by_content: bool = False,
 ) -> Archived:
     """Store everything below a folder, on all cores when the store can be opened again.
 
@@ -71,6 +77,8 @@ def archive(
     change time and inode are those of the parent and the vault still holds its blobs: restic's rule. Clones of block
     volumes keep all four; snapshots that copy files do not, and their files are read again (and stored once). A parent
     that cannot be read costs time, not safety: it is passed over.
+
+    ``by_content``: files larger than a chunk are cut where their content says, and not at fixed places.
 
     Raises:
         ConfigError: There is no such folder.
@@ -94,7 +102,7 @@ def archive(
             translated(f"{root} cannot be read"),
             crew_of(worker, is_forkable=reopen is not None, still=tally.add) as crew,
         ):
-            work = _Archive(writer, crew, tally, top)
+            work = _Archive(writer, crew, tally, top, by_content=by_content)
             facts, tree = disk.facts_of(top), work.run(bytes.fromhex(parent or ""))
         writer.finish()
     finally:
@@ -127,10 +135,12 @@ class _Frame:
 class _Large:
     """A file that is read by pieces."""
 
-    def __init__(self, folder: _Folder, slot: int, node: Node, facts: Facts) -> None:
-        self.folder, self.slot, self.node, self.facts = folder, slot, node, facts
-        self.step = chunk_bytes(node.size)
-        self.ids = bytearray(-(-node.size // self.step) * ID_BYTES)
+    def __init__(self, folder: _Folder, slot: int, node: Node, *, by_content: bool) -> None:
+        self.folder, self.slot, self.node = folder, slot, node
+        self.facts: Facts = (node.inode, node.size, node.mtime, node.ctime)
+        self.step = 0 if by_content else chunk_bytes(node.size)
+        self.piece_bytes = content_defined.PIECE_BYTES if by_content else max(PIECE_BYTES, self.step)
+        self.ids: dict[int, bytes] = {}
         self.next = 0
         self.pending = 0
         self.why: str | None = None
@@ -140,9 +150,17 @@ class _Large:
 class _Archive:
     """One run of ``archive``."""
 
-    def __init__(self, writer: BlobWriter, crew: Crew[Names | Chunks, Filed | Chunked], tally: Tally, top: int) -> None:
+    def __init__(
+        self,
+        writer: BlobWriter,
+        crew: Crew[Names | Chunks, Filed | Chunked],
+        tally: Tally,
+        top: int,
+        *,
+        by_content: bool,
+    ) -> None:
         self._writer, self._crew, self._tally = writer, crew, tally
-        self._folders = Folders(top)
+        self._folders, self._by_content = Folders(top), by_content
         self._frames: list[_Frame] = []
         self._larges: deque[_Large] = deque()
         self._root: bytes | None = None
@@ -214,8 +232,7 @@ class _Archive:
                 below.append(self._below(folder, slot, entry))
             else:
                 folder.pending += 1
-                facts = (entry.inode, entry.size, entry.mtime, entry.ctime)
-                self._larges.append(_Large(folder, slot, entry, facts))
+                self._larges.append(_Large(folder, slot, entry, by_content=self._by_content))
         self._frames += reversed(below)
         self._release(folder)
 
@@ -226,7 +243,7 @@ class _Archive:
 
     def _hand_out_piece(self, large: _Large) -> None:
         start = large.next
-        end = min(large.node.size, start + max(PIECE_BYTES, large.step))
+        end = min(large.node.size, start + large.piece_bytes)
         large.next = end
         large.pending += 1
         if end == large.node.size:
@@ -241,8 +258,7 @@ class _Archive:
         large.pending -= 1
         large.why = large.why or answer.why
         if answer.is_whole:
-            place = start // large.step * ID_BYTES
-            large.ids[place : place + len(answer.ids)] = answer.ids
+            large.ids[start] = answer.ids
             self._tally.add(data_bytes=end - start)
         else:
             large.is_whole = False
@@ -257,7 +273,7 @@ class _Archive:
         if large.why is not None:
             self.unreadable.add(_joined(folder.path, node.name), large.why)
         if large.is_whole:
-            node.content = large.ids
+            node.content = b"".join(large.ids[start] for start in sorted(large.ids))
             folder.slots[large.slot] = encode_node(node)
             self.files += 1
             self.data_bytes += node.size

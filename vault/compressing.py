@@ -11,8 +11,8 @@ import zstandard
 PARAMETERS = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_DFAST, window_log=20, hash_log=15, chain_log=14, search_log=1, min_match=5
 )
-"""The strategy of level 3 with tables that fit the first cache: as fast as level 1 (505 MB/s beside 504 on heap pages of
-a database), and smaller than level 3 (3.6 % less than level 1; small files 3.3 %).
+"""The strategy of level 3 with tables that fit the first cache: as fast as level 1 (505 MB/s beside 504 on pages of a
+database), and smaller than level 3 (3.6 % less than level 1; small files 3.3 %).
 """
 UNPACKED_MARK = 0x02
 """First byte of a compressed lock, index or snapshot record (restic design document, "Unpacked Data Format")."""

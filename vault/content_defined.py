@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 
-from refloat.errors import ConfigError
+from pyfastcdc import FastCDC
+
 from vault.sealing import MasterKey
 
 NAME = "fastcdc-2020-1m"
@@ -21,40 +22,40 @@ another name stores everything again.
 SMALLEST_BYTES = 256 << 10
 AVERAGE_BYTES = 1 << 20
 LARGEST_BYTES = 4 << 20
+PIECE_BYTES = 128 << 20
+"""A file is cut in pieces of this size, each from its own start, so that all cores cut it: part of the identity, too.
+An insertion moves the cuts along in every piece, and costs it the chunks at its ends.
+"""
 
 
 def seed_of(key: MasterKey) -> int:
     """Where a vault cuts: its own secret, or the sizes of stored chunks would tell which known file they are of."""
-    return int.from_bytes(sha256(b"refloat content-defined chunks" + key.encrypt).digest()[:8], "little")
+    made = sha256(b"refloat content-defined chunks" + key.encrypt).digest()
+    return int.from_bytes(made[:8], "little") >> 1  # the library doubles it in 64 bits
 
 
-def chunks(file: int, seed: int) -> Iterator[memoryview]:
-    """The chunks of an open file from its start to its end, each valid until the next is asked for; takes 8 MiB.
+def chunks(file: int, seed: int, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+    """The chunks of an open file from ``start`` to ``end``, or to its end, each valid until the next is asked for.
 
-    Zeros are chunks of ``LARGEST_BYTES``. The caller compares the sum of their lengths with the size it expects.
+    Takes 8 MiB. Zeros are chunks of ``LARGEST_BYTES``. The caller compares the sum of their lengths with what it
+    expects.
 
     Raises:
-        ConfigError: The library is not installed.
         OSError: The file cannot be read.
     """
-    try:
-        from pyfastcdc import FastCDC
-    except ImportError as missing:
-        raise ConfigError(
-            "content-defined chunks need a library that is not installed", guidance="Install refloat[cdc]."
-        ) from missing
     cutter = FastCDC(AVERAGE_BYTES, min_size=SMALLEST_BYTES, max_size=LARGEST_BYTES, seed=seed)
-    return (chunk.data for chunk in cutter.cut_stream(_Stream(file)))
+    return (chunk.data for chunk in cutter.cut_stream(_Stream(file, start, end)))
 
 
 class _Stream:
-    """An open file read from its start, whatever its position is."""
+    """Part of an open file, whatever its position is."""
 
-    def __init__(self, file: int) -> None:
-        self._file, self._offset = file, 0
+    def __init__(self, file: int, start: int, end: int | None) -> None:
+        self._file, self._offset, self._end = file, start, end
 
     def readinto(self, buffer: memoryview) -> int:
         """As ``io.RawIOBase.readinto``."""
-        read = os.preadv(self._file, [buffer], self._offset)
+        room = len(buffer) if self._end is None else min(len(buffer), self._end - self._offset)
+        read = os.preadv(self._file, [buffer[:room]], self._offset) if room else 0
         self._offset += read
         return read

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from refloat.errors import IntegrityError
+from vault import content_defined
 from vault.blobs import ID_BYTES, BlobKind
 from vault.chunking import CHUNK_BYTES, holes, is_zero, zero_id, zeros
 from vault.claims import Claims
@@ -44,7 +45,7 @@ class Names(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """A job: chunks of a large file, of ``step`` bytes each, from ``start`` to ``end``."""
+    """A job: chunks of a large file from ``start`` to ``end``, of ``step`` bytes, or where the content says (0)."""
 
     folder: bytes
     name: bytes
@@ -174,6 +175,8 @@ class Filer:
     def _read_chunks(self, file: int, job: Chunks) -> bytes | None:
         """The ids of the chunks; None when the file has become shorter."""
         ids = bytearray()
+        if not job.step:
+            return self._cut_by_content(file, job)
         for offset, length, is_hole in holes(file, job.end, job.step, job.start):
             if is_hole:
                 ids += self._writer.save(BlobKind.DATA, zeros(length), zero_id(length))
@@ -183,6 +186,13 @@ class Filer:
                 return None
             ids += self._writer.save(BlobKind.DATA, chunk, zero_id(length) if is_zero(chunk) else None)
         return bytes(ids) if os.fstat(file).st_size >= job.end else None  # what lies beyond the end reads as a hole
+
+    def _cut_by_content(self, file: int, job: Chunks) -> bytes | None:
+        ids, size = bytearray(), 0
+        for chunk in content_defined.chunks(file, content_defined.seed_of(self._files.key), job.start, job.end):
+            ids += self._writer.save(BlobKind.DATA, chunk, zero_id(len(chunk)) if is_zero(chunk) else None)
+            size += len(chunk)
+        return bytes(ids) if size == job.end - job.start else None
 
     def _read(self, file: int, offset: int, length: int) -> memoryview:
         """Bytes of a file, in the one buffer; fewer when it ends before."""

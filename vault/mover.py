@@ -88,7 +88,8 @@ def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tall
 
 
 def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen: Reopen) -> MoverResult:
-    done = archive(vault, path, tally, parent=spec.parent, reopen=reopen)
+    by_content = spec.chunks == "content-defined"
+    done = archive(vault, path, tally, parent=spec.parent, reopen=reopen, by_content=by_content)
     return MoverResult(
         action="archive",
         volume=spec.volume,
