@@ -1,7 +1,7 @@
 """What moves bytes to and from S3: our own requests beside boto3 and the bare minimum, in the same run.
 
-Usage: python -m benchmarks.transport [--rounds N] [--json FILE]. A versitygw of its own on loopback, its folder in
-memory where there is one; the ways take turns, every number is the median of the rounds. CPU is the client's alone.
+Usage: python -m benchmarks.transport [--rounds N] [--json FILE]. A versitygw of its own on loopback; the ways take
+turns, every number is the median of the rounds. CPU is the client's alone.
 The bare minimum is http.client: no proxies, no CAs, no pool, so it shows what those cost and is no candidate.
 """
 
@@ -34,7 +34,6 @@ from tests.tools import versitygw
 
 MIB = 1 << 20
 PACK = 17 * MIB
-MEMORY = Path("/dev/shm")
 OBJECT = "object"
 FLIGHTS = (1, 2, 8, 16, 32)
 
@@ -173,7 +172,7 @@ def main() -> None:
     rows = []
     body = os.urandom(PACK)
     with (
-        tempfile.TemporaryDirectory(prefix="refloat-transport-", dir=MEMORY if MEMORY.is_dir() else None) as folder,
+        tempfile.TemporaryDirectory(prefix="refloat-transport-") as folder,
         s3_server(program, Path(folder)) as server,
     ):
         bucket = server.bucket("transport")

@@ -1,6 +1,6 @@
 """How objects' bodies move: one signed request each over the client's own connections, past the client's machinery.
 
-boto3 hashes every body again and spends three times the time of a small request on itself (docs/adr/0008). What it
+boto3 hashes every body again and spends three times the time of a small request on itself (docs/adr/0009). What it
 resolved stays in force, as it is its HTTP session that sends: trusted CAs, proxies, time limits, kept connections;
 credentials are asked for, and renewed, by its provider chain. A bucket that answers from another region or endpoint
 is left to it from then on.

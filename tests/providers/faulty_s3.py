@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from dataclasses import dataclass
 from email.utils import formatdate
 from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
 from types import TracebackType
 from typing import Literal
@@ -51,7 +53,7 @@ class Fault:
 class FaultyS3:
     """One bucket in memory. ``requests`` are the methods and paths seen, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
@@ -71,7 +73,13 @@ class FaultyS3:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._server.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 2**16)  # a slow reader is felt at once
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificate is not None:  # it and its key, in one file
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self._server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+        scheme = "https" if certificate else "http"
+        self.endpoint = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def inject(self, fault: Fault) -> Fault:
         """Let it happen, and give it back for its count."""

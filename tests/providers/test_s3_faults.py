@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -389,6 +392,34 @@ def test_a_proxy_of_the_environment_is_used(server: FaultyS3, monkeypatch: pytes
     monkeypatch.setenv("NO_PROXY", "store.example")
     with pytest.raises(ProviderError):
         opened("http://store.example:9000").put("a", b"body")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for loopback that signs itself, with its key."""
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{file}.key", "-out", str(file)]
+    if shutil.which("openssl") is None:
+        pytest.skip("NOT RUN: openssl is missing")
+    subprocess.run(words, check=True, capture_output=True)
+    file.write_text(file.read_text() + Path(f"{file}.key").read_text())
+    return file
+
+
+def test_a_ca_of_ones_own_is_trusted_when_named(certificate: Path) -> None:
+    """AWS_CA_BUNDLE holds for bodies as for everything else; without it nothing is sent."""
+    with FaultyS3(certificate) as server:
+        words = {**environment(server.endpoint), "AWS_CA_BUNDLE": str(certificate)}
+        store = S3ObjectStore(parse(f"s3://{BUCKET}/vault", words), words, PATIENCE)
+        store.put("a", b"body")
+        assert store.get("a") == b"body" and store.stat("a").size_bytes == 4
+        seen = len(server.requests)
+        for call in (lambda other: other.put("a", b"other"), lambda other: other.get("a")):
+            with pytest.raises(Unavailable) as caught:
+                call(opened(server.endpoint))
+            assert "AWS_CA_BUNDLE" in caught.value.guidance
+        assert len(server.requests) == seen
 
 
 def test_keys_of_any_prefix_are_signed_as_they_are_sent(server: FaultyS3) -> None:
