@@ -15,8 +15,7 @@ from vault.instants import to_nanoseconds
 from vault.nodes import DIR, FILE, Node, encode_node, encode_tree, walk
 from vault.reading import BlobReader
 from vault.repository import REQUESTS, OpenVault
-from vault.snapshots import SnapshotRecord, decode_record, encode_record
-from vault.untrusted import weigh
+from vault.snapshots import SnapshotRecord, decode_descriptor, decode_record, encode_record
 from vault.writing import BlobWriter
 
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
@@ -63,11 +62,7 @@ def _read_point(vault: OpenVault, record: SnapshotRecord) -> CataloguedPoint | N
         text = _descriptor(vault, record)
     if text is None:
         return None
-    try:
-        weigh(text)
-        point = RecoveryPoint.model_validate_json(text)
-    except ValueError as wrong:
-        raise IntegrityError(f"{DESCRIPTOR} of snapshots/{record.name} does not say what it must: {wrong}") from wrong
+    point = decode_descriptor(text, f"{DESCRIPTOR} of snapshots/{record.name}")
     return CataloguedPoint(point=point, snapshot_id=record.name, tree=record.tree.hex())
 
 

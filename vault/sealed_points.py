@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from refloat.errors import IntegrityError
+from refloat.errors import IntegrityError, UnsupportedFormat
 from refloat.recovery_point import DESCRIPTOR, RecoveryPoint
 from vault.blobs import BlobKind
 from vault.evidence import read_each
@@ -16,8 +16,7 @@ from vault.index import Index
 from vault.nodes import DIR, FILE, Node
 from vault.reading import BlobReader
 from vault.repository import OpenVault
-from vault.snapshots import SnapshotRecord, decode_record
-from vault.untrusted import weigh
+from vault.snapshots import SnapshotRecord, decode_descriptor, decode_record
 
 
 @dataclass
@@ -86,13 +85,12 @@ def look_at_point(reader: BlobReader, index: Index, findings: Findings, record: 
             found.flaws.append(f"it holds no {DESCRIPTOR}")
             return found
         text = _text(reader, index, findings, node)
-        if text is not None:
-            weigh(text)
-            found.point = RecoveryPoint.model_validate_json(text)
     except IntegrityError:
         return found  # a tree that does not read: the walk tells which
-    except ValueError:
-        found.flaws.append(f"its {DESCRIPTOR} does not say what it must")
+    try:
+        found.point = decode_descriptor(text, f"its {DESCRIPTOR}") if text is not None else None
+    except (IntegrityError, UnsupportedFormat) as wrong:
+        found.flaws.append(wrong.message)
     if found.point is not None:
         _compare(found, found.point, folders, index)
     return found

@@ -14,16 +14,17 @@ from typing import Any
 import orjson
 
 from refloat import __version__
-from refloat.errors import IntegrityError
+from refloat.errors import IntegrityError, UnsupportedFormat
 from refloat.recovery_point import RecoveryPoint
 from vault.blobs import ID_BYTES, BlobKind, PackedBlob
 from vault.instants import format_instant, parse_instant, to_datetime, to_nanoseconds
 from vault.reading import Place
-from vault.untrusted import load
+from vault.untrusted import load, weigh
 
 PROGRAM = "refloat"
 _PATH = f"/{PROGRAM}/"
 _POINT = "point="
+NEWEST_DESCRIPTOR = 1
 _DESCRIPTOR = re.compile(r"descriptor=([0-9a-f]{64})@([0-9a-f]{64})\+(\d+)\+(\d+)\+(\d+)")
 
 
@@ -138,7 +139,7 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
         IntegrityError: It is no snapshot record.
     """
     try:
-        record: dict[str, Any] = orjson.loads(text)
+        record: dict[str, Any] = load(text)
         tree, paths, tags = bytes.fromhex(record["tree"]), record.get("paths") or (), record.get("tags") or ()
         if len(tree) != ID_BYTES:
             raise ValueError("an id of the wrong length")
@@ -159,6 +160,34 @@ def decode_record(name: str, text: bytes) -> SnapshotRecord | None:
 def _format_place(place: Place) -> str:
     pack, blob = place
     return f"{blob.id.hex()}@{pack.hex()}+{blob.offset}+{blob.sealed_bytes}+{blob.plain_bytes}"
+
+
+def decode_descriptor(text: bytes, where: str) -> RecoveryPoint:
+    """The point that a descriptor describes; ``where`` it lies, for messages.
+
+    Raises:
+        UnsupportedFormat: A later refloat wrote it.
+        IntegrityError: It is no descriptor.
+    """
+    try:
+        weigh(text)
+        return RecoveryPoint.model_validate_json(text)
+    except ValueError as wrong:
+        version = _version(text)
+        if version > NEWEST_DESCRIPTOR:
+            raise UnsupportedFormat(
+                f"{where} is of version {version}, this refloat knows up to {NEWEST_DESCRIPTOR}",
+                guidance="Use the refloat that made the recovery point, or a later one; nothing is wrong with it.",
+            ) from wrong
+        raise IntegrityError(f"{where} does not say what it must: {str(wrong)[:500]}") from wrong
+
+
+def _version(text: bytes) -> int:
+    try:
+        found = load(text)["version"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return found if isinstance(found, int) else 0
 
 
 def _place(found: re.Match[str]) -> Place:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Literal
 
 from refloat.errors import IntegrityError, NotFound
-from refloat.recovery_point import DESCRIPTOR, CataloguedPoint, RecoveryPoint
+from refloat.recovery_point import DESCRIPTOR, CataloguedPoint
 from vault.bits import Bits
 from vault.blobs import BlobKind
 from vault.catalogue import manifests
@@ -26,8 +26,7 @@ from vault.packs import read_header
 from vault.reach import Reach
 from vault.reading import BlobReader, Range, in_parallel
 from vault.repository import REQUESTS, OpenVault
-from vault.snapshots import decode_record
-from vault.untrusted import weigh
+from vault.snapshots import decode_descriptor, decode_record
 
 SAMPLE_BLOBS = 64
 SAMPLE_SHARE = 0.01
@@ -99,12 +98,7 @@ def _verify_descriptor(reader: BlobReader, sealed: CataloguedPoint) -> None:
     if node is None:
         raise IntegrityError(f"it holds no {DESCRIPTOR}")
     text = b"".join(reader.read(BlobKind.DATA, blob_id) for blob_id in node.blobs)
-    try:
-        weigh(text)
-        is_same = RecoveryPoint.model_validate_json(text) == sealed.point
-    except ValueError as wrong:
-        raise IntegrityError(f"its {DESCRIPTOR} does not say what it must") from wrong
-    if not is_same:
+    if decode_descriptor(text, f"its {DESCRIPTOR}") != sealed.point:
         raise IntegrityError(f"its {DESCRIPTOR} says something else than was sealed")
     for volume in sealed.point.volumes:
         if _subtree(reader, bytes.fromhex(sealed.tree), volume.path) != bytes.fromhex(volume.tree):
