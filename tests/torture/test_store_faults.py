@@ -143,8 +143,8 @@ def test_a_storm_delays_a_run_and_spoils_nothing(
     assert points(fresh) == verified and len(verified) == 1
     verify(fresh, verified[0], level="full")
     judge(server, "storm")
-    # what a short run waits for is luck: its bar has a second of grace
-    assert spent <= MOST_SLOWDOWN * clean + rounds(1, 0), f"{spent:.1f} s instead of {clean:.1f} s"
+    # how long a short run waits is luck: its bar has ten seconds of grace
+    assert spent <= MOST_SLOWDOWN * clean + rounds(10, 0), f"{spent:.1f} s instead of {clean:.1f} s"
 
 
 def test_every_kind_of_request_outlasts_a_storm(
