@@ -6,7 +6,7 @@ sealed again, so a mirror opens by the passwords its vault had when the mirror w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 
@@ -17,7 +17,7 @@ from refloat.errors import AlreadyExists, IntegrityError, NotFound
 from vault.blobs import BlobKind
 from vault.files import CONFIG, FileKind, key_of, read_named, stored, write_named
 from vault.findings import Findings
-from vault.index import Index, encode_pack, join_packs
+from vault.index_files import IndexWriter, packs_named
 from vault.proving import Room, is_whole
 from vault.reach import Reach
 from vault.repository import COPY_OF, OpenVault
@@ -26,7 +26,6 @@ from vault.wrapped import FOLDER as WRAPPED
 REQUESTS = 4
 MEMORY_BYTES = 96 << 20
 """Packs in memory at once, all together; one that is larger is moved alone."""
-INDEX_BLOBS = 50_000
 
 
 def begin_mirror(source: OpenVault, to: OpenVault) -> None:
@@ -122,16 +121,17 @@ class Mirror:
             if name in known:
                 continue
             with suppress(NotFound):  # superseded meanwhile; what it said is made new
-                named = _packs_of(self.source.files.read(FileKind.INDEX, name))
+                named = set(packs_named(self.source.files.read(FileKind.INDEX, name)))
                 if named & unnamed and all(pack in self.packs for pack in named):
                     body = read_named(self.source.store, FileKind.INDEX, name)
                     write_named(self.to.store, FileKind.INDEX, name, body)
                     unnamed -= named
                     count += 1
-        for text in _index_texts(self._index, sorted(unnamed)):
-            self.to.files.write(FileKind.INDEX, text)
-            count += 1
-        return count
+        writer = IndexWriter(self.to.files)
+        for pack in sorted(unnamed):
+            writer.add(pack, sorted(self._index.blobs_of(pack), key=lambda blob: blob.offset))
+        writer.flush()
+        return count + len(writer.written)
 
     def open_up(self) -> None:
         """Keys, wrapped passwords, and last the configuration: from then on there is a vault at the far end."""
@@ -155,24 +155,3 @@ class Mirror:
         """Move a snapshot record as it is."""
         write_named(self.to.store, FileKind.SNAPSHOT, name, read_named(self.source.store, FileKind.SNAPSHOT, name))
         return name
-
-
-def _packs_of(text: bytes) -> set[bytes]:
-    try:
-        return {bytes.fromhex(pack["id"]) for pack in orjson.loads(text)["packs"] or ()}
-    except (ValueError, KeyError, TypeError) as wrong:
-        raise IntegrityError(f"an index file does not say what it must: {wrong!r}") from wrong
-
-
-def _index_texts(index: Index, packs: list[bytes]) -> Iterator[bytes]:
-    """Index files over packs, none of which is split over two."""
-    texts, count = list[bytes](), 0
-    for pack in packs:
-        blobs = sorted(index.blobs_of(pack), key=lambda blob: blob.offset)
-        texts.append(encode_pack(pack, blobs))
-        count += len(blobs)
-        if count >= INDEX_BLOBS:
-            yield join_packs(texts)
-            texts, count = [], 0
-    if texts:
-        yield join_packs(texts)

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-import orjson
-
 from refloat.clock import now
 from refloat.errors import ConfigError, IntegrityError, NotFound
 from refloat.ports.key_wrapper import KeyWrapper
 from refloat.recovery_point import new_id
-from vault.files import FileKind, key_of, read_named, stored, write_named
+from vault.files import FileKind, key_of, read_named, require_small, stored, write_named
 from vault.instants import parse_instant, to_datetime
 from vault.keys import check_key_file, make_key_file, open_key_file
 from vault.locks import hold
 from vault.repository import MOST_SLOTS, OpenVault
+from vault.untrusted import load
 from vault.wrapped import keep_wrapped, random_password, remove_wrapped, wrapped_passwords
 
 
@@ -47,20 +46,21 @@ def slots(vault: OpenVault) -> list[KeySlot]:
     for each in wrapped_passwords(vault.store):
         wrapped.setdefault(each.slot, []).append(each.scheme)
     found = []
-    for name, _ in stored(vault.store, FileKind.KEY):
+    for name, facts in stored(vault.store, FileKind.KEY):
         try:
-            found.append(_slot(vault, name, tuple(sorted(wrapped.get(name, ())))))
+            found.append(_slot(vault, name, facts.size_bytes, tuple(sorted(wrapped.get(name, ())))))
         except NotFound:
             continue
     return sorted(found, key=lambda slot: (slot.created is None, slot.created, slot.name))
 
 
-def _slot(vault: OpenVault, name: str, wrapped_by: tuple[str, ...]) -> KeySlot:
+def _slot(vault: OpenVault, name: str, size_bytes: int, wrapped_by: tuple[str, ...]) -> KeySlot:
     is_current = name == vault.slot
     try:
+        require_small(FileKind.KEY, name, size_bytes)
         text = read_named(vault.store, FileKind.KEY, name)
         check_key_file(text)
-        value = orjson.loads(text)
+        value = load(text)
         created = to_datetime(parse_instant(value["created"]))
         return KeySlot(
             name, created, str(value.get("username", "")), str(value.get("hostname", "")), is_current, wrapped_by

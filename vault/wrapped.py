@@ -18,9 +18,12 @@ from refloat.ports.key_wrapper import KeyWrapper
 from refloat.ports.object_store import ObjectStore
 from refloat.recovery_point import new_id
 from vault.files import FileKind, stored
+from vault.untrusted import load
 
 FOLDER = "refloat/wrapped/"
 PASSWORD_BYTES = 32
+MOST_BYTES = 64 << 10
+"""Most bytes of such a file that are read."""
 VERSION = 1
 PURPOSE = "refloat vault password"
 
@@ -49,7 +52,9 @@ def wrapped_passwords(store: ObjectStore) -> list[WrappedPassword]:
     found = []
     for each in store.list(FOLDER):
         try:
-            value = orjson.loads(store.get(each.key))
+            if each.size_bytes > MOST_BYTES:
+                raise ValueError(f"{each.size_bytes} bytes")
+            value = load(store.get(each.key))
             if value["version"] != VERSION:
                 raise ValueError("another version")
             body = base64.b64decode(value["wrapped"], validate=True)
