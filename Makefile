@@ -27,7 +27,7 @@ test: setup ## every fast test, on this machine alone
 	@$(BIN)/python -m pytest tests --ignore=tests/e2e
 
 torture: setup ## the proofs of the vault at full length: kills, damage, faults, hostile input (hours)
-	@$(BIN)/python -m tests.tools.restic || true
+	@$(BIN)/python -m tests.tools.restic --all || true
 	@REFLOAT_TORTURE=1 $(BIN)/python -m pytest tests/torture -s --timeout=14400
 
 lint: setup ## ruff and mypy --strict

@@ -30,14 +30,14 @@ LONGEST_SECONDS = 1.0
 
 
 @pytest.fixture
-def vault(tmp_path: Path, seed: int) -> OpenVault:
+def vault(tmp_path: Path, seed: int, rounds: Callable[[int, int], int]) -> OpenVault:
     """Three points of one application, with data of several packs."""
     source, rng = tmp_path / "source", random.Random(seed)
     source.mkdir()
     put_oddities(source)
     made = init(open_object_store(f"file://{tmp_path / 'vault'}", {}), PASSWORD)
     for number in range(POINTS):
-        (source / f"big {number}").write_bytes(rng.randbytes(20 * MIB))
+        (source / f"big {number}").write_bytes(rng.randbytes(rounds(8, 20) * MIB))
         protect(made, source, after=timedelta(hours=number))
     return made
 
@@ -87,8 +87,8 @@ def test_killed_copies(
     """After every kill what is listed is whole, and no fewer points than before; the next copies go on to the end."""
     rng, far, number = random.Random(seed), tmp_path / "far 0", 0
     kills = most = finished = half = 0
-    wanted = rounds(2, 25)
-    while kills < wanted:
+    wanted = rounds(1, 25)
+    while kills < wanted or not half:
         if kind == "another key" and not far.exists():
             init(open_object_store(f"file://{far}", {}), PASSWORD).close()
         was_killed = kill_after(start(tmp_path / "vault", far), far, rng.random() * LONGEST_SECONDS)
@@ -108,8 +108,8 @@ def test_killed_copies(
         assert last.returncode == 0, said.decode()
         assert listed(far) == POINTS
         judge(far)
-    print(f"{kind}: {kills} kills, {half} of them left the far end half made, {finished + 1} copies converged")
-    assert half, "no kill came before the end of a copy"
+        finished += 1
+    print(f"{kind}: {kills} kills, {half} of them left the far end half made, {finished} copies converged")
 
 
 def judge(far: Path) -> None:
