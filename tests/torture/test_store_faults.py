@@ -124,6 +124,7 @@ def timed_run(vault: OpenVault, folder: Path) -> float:
     return monotonic() - begun
 
 
+@pytest.mark.timeout(1500)
 def test_a_storm_delays_a_run_and_spoils_nothing(
     line: FaultyLine, server: dict[str, str], tmp_path: Path, rounds: Rounds, seed: int
 ) -> None:
@@ -250,42 +251,41 @@ def test_a_store_that_never_answers_is_named_in_time(line: FaultyLine, server: d
     assert list(straight(server, "silent").list()) == []
 
 
+@pytest.mark.timeout(1500)
 def test_credentials_that_expire_leave_no_partial_point(
     line: FaultyLine, server: dict[str, str], tmp_path: Path, rounds: Rounds, seed: int
 ) -> None:
     """Bar 12: wherever they expire, the run ends by name, nothing partial is listed, and the next run completes."""
     prefix, folder = "expiry", put_files(tmp_path / "source", 4 * MIB, seed)
-    init(straight(server, prefix), PASSWORD)
-    before = line.requests
-    vault = open_vault(behind(line, server, prefix), PASSWORD)
-    timed_run(vault, folder)
-    whole, rng = line.requests - before, random.Random(seed)
-    expected, ends = points(vault), Counter[str]()
+    near, far = straight(server, prefix), behind(line, server, prefix)
+    init(near, PASSWORD)
+    timed_run(open_vault(far, PASSWORD), folder)
+    whole, rng, ends = line.requests, random.Random(seed), Counter[str]()
     samples = rounds(3, 200)
     for turn in range(samples):
+        for old in [*near.list("snapshots/"), *near.list("locks/")]:  # the dead left their locks
+            near.delete(old.key)
         for name in ("large-3", "small-7"):
             (folder / name).write_bytes(rng.randbytes((folder / name).stat().st_size))
         last = line.requests + (turn * whole // samples if samples < whole else rng.randrange(whole))
         line.weather = lambda rng, method, path, last=last: "expire" if line.requests > last else None
         try:
-            timed_run(open_vault(behind(line, server, prefix), PASSWORD), folder)
+            timed_run(open_vault(far, PASSWORD), folder)
         except AccessDenied as denied:
             assert "ExpiredToken" in denied.message
             ends["named"] += 1
         else:
             ends["completed"] += 1
         line.weather = clear
-        fresh = open_vault(straight(server, prefix), PASSWORD)
-        listed = points(fresh)
-        assert len(listed) - len(expected) in (0, 1)
-        if len(listed) > len(expected):  # it was sealed before they expired
-            verify(fresh, listed[-1], level="full")
-        timed_run(fresh, folder)
-        expected = points(fresh)
-        assert len(expected) == len(listed) + 1
-        for lock in list(fresh.store.list("locks/")):  # those of the dead
-            fresh.store.delete(lock.key)
-    verify(fresh, expected[-1], level="full")
+        vault = open_vault(near, PASSWORD)
+        listed = points(vault)
+        assert len(listed) <= 1
+        for point in listed:  # it was sealed before they expired
+            ends["sealed"] += 1
+            verify(vault, point, level="full")
+        timed_run(vault, folder)
+        assert len(points(vault)) == len(listed) + 1
+    verify(vault, points(vault)[-1], level="full")
     print(f"{samples} expiries over {whole} requests: {dict(ends)}")
     assert ends["named"]
     judge(server, prefix)
