@@ -11,7 +11,7 @@ from flows.story import telling_prefect
 from refloat.application import Application
 from refloat.clock import now
 from refloat.policy import ProtectionPolicy
-from refloat.recovery_point import VolumeCopy, new_id, tree_of
+from refloat.recovery_point import VolumeCopy, copy_in, new_id
 from refloat.report import ProtectReport, protect_report
 from refloat.target import ClusterRef
 from tasks.discover import discover
@@ -66,7 +66,7 @@ def protect(
             warnings = recheck(app, inventory, cluster)
             story.show_progress(f"{app.name}: bytes into the vault")
             for snapshot in snapshots:
-                parent, chunks = tree_of(previous, snapshot.volume.name), rules.chunks_of(snapshot.volume.claim)
+                parent, chunks = copy_in(previous, snapshot.volume.name), rules.chunks_of(snapshot.volume.claim)
                 moving.append(
                     upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent, chunks=chunks)
                 )

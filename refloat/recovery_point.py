@@ -91,7 +91,7 @@ class VolumeCopy(Value):
         default="fixed", description="Of a folder: how files larger than a chunk were cut."
     )
     chunk_bytes: int | None = Field(
-        default=None, description="Of a device: size of its chunks, which the next copy must use again."
+        default=None, description="Least size of its chunks, which the next copy must use again."
     )
     files: int
     data_bytes: int = Field(description="Sum of all file sizes.")
@@ -143,9 +143,9 @@ class RecoveryPoint(Value):
         return sum(volume.data_bytes for volume in self.volumes)
 
 
-def tree_of(point: RecoveryPoint | None, volume: str) -> str | None:
-    """The tree of ``namespace/claim`` in the point; None without a point or without that volume."""
-    found = (copy.tree for copy in (point.volumes if point else ()) if f"{copy.namespace}/{copy.claim}" == volume)
+def copy_in(point: RecoveryPoint | None, volume: str) -> VolumeCopy | None:
+    """The copy of ``namespace/claim`` in the point; None without a point or without that volume."""
+    found = (copy for copy in (point.volumes if point else ()) if f"{copy.namespace}/{copy.claim}" == volume)
     return next(found, None)
 
 

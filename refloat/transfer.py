@@ -34,7 +34,7 @@ class MoverSpec(Value):
     top: FolderFacts | None = None
     parent: str | None = None
     mode: Literal["folder", "device"] = "folder"
-    chunk_bytes: int | None = Field(default=None, description="Archive of a device: the chunk size of its last copy.")
+    chunk_bytes: int | None = Field(default=None, description="Archive: the chunk size of the volume's last copy.")
     changed: ChangedList | str | None = Field(
         default=None, description="Archive of a device: what changed since the parent, or a file that holds it as JSON."
     )
@@ -67,7 +67,7 @@ class MoverResult(Value):
     files: int = 0
     data_bytes: int = 0
     added_bytes: int = 0
-    chunk_bytes: int | None = Field(default=None, description="Of a device: size of its chunks; see VolumeCopy.")
+    chunk_bytes: int | None = Field(default=None, description="Archive: least size of the chunks; see VolumeCopy.")
     read_bytes: int | None = Field(default=None, description="Archive of a device: bytes that were read.")
     unreadable: tuple[str, ...] = Field(default=(), description="First paths that could not be read whole.")
     unreadable_count: int = 0

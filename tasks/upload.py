@@ -29,12 +29,12 @@ def upload(
     cluster: ClusterRef,
     *,
     run: str,
-    parent: str | None = None,
+    parent: VolumeCopy | None = None,
     chunks: Literal["fixed", "content-defined"] = "fixed",
 ) -> VolumeCopy:
     """Expose the snapshot, let a mover archive it, withdraw it again.
 
-    ``parent`` is the volume's tree in the previous point: its unchanged files are not read again. ``chunks``: how its
+    ``parent`` is the volume's copy in the previous point: its unchanged files are not read again. ``chunks``: how its
     large files are cut.
 
     Raises:
@@ -55,7 +55,8 @@ def upload(
                 run=run,
                 volume=snapshot.volume.name,
                 vault_url=location.url,
-                parent=parent,
+                parent=parent.tree if parent else None,
+                chunk_bytes=parent.chunk_bytes if parent else None,
                 chunks=chunks,
             ),
             claim=exposure.claim,
@@ -97,6 +98,7 @@ def copy_of(snapshot: VolumeSnapshot, result: MoverResult) -> VolumeCopy:
         files=result.files,
         data_bytes=result.data_bytes,
         added_bytes=result.added_bytes,
+        chunk_bytes=result.chunk_bytes,
         unreadable=result.unreadable,
         cut_at=snapshot.cut_at,
         ready_at=snapshot.ready_at,

@@ -16,7 +16,7 @@ from refloat.errors import ConfigError
 from refloat.recovery_point import FolderFacts
 from vault import content_defined, disk
 from vault.blobs import BlobKind
-from vault.chunking import chunk_bytes
+from vault.chunking import checked_chunk_bytes, chunk_bytes, volume_chunk_bytes
 from vault.claims import Claims
 from vault.crew import Crew, crew_of
 from vault.disk import names_in, shown, translated
@@ -51,13 +51,17 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Archived:
-    """A folder's copy: its tree's id, its own facts, regular files, sum of their sizes, what was added to the store."""
+    """A folder's copy: its tree's id, its own facts, regular files, sum of their sizes, what was added to the store.
+
+    ``chunk_bytes`` must be given to the next archive of the folder.
+    """
 
     tree: str
     top: FolderFacts
     files: int
     data_bytes: int
     added_bytes: int
+    chunk_bytes: int
     unreadable: tuple[str, ...]
     unreadable_count: int
 
@@ -69,6 +73,7 @@ def archive(
     *,
     parent: str | None = None,
     reopen: Reopen | None = None,
+    chunk_size: int | None = None,
     by_content: bool = False,
 ) -> Archived:
     """Store everything below a folder, on all cores when the store can be opened again.
@@ -78,10 +83,13 @@ def archive(
     volumes keep all four; snapshots that copy files do not, and their files are read again (and stored once). A parent
     that cannot be read costs time, not safety: it is passed over.
 
-    ``by_content``: files larger than a chunk are cut where their content says, and not at fixed places.
+    ``chunk_size`` is what was recorded with the parent: least bytes per chunk of files larger than 1 MiB; without one
+    it follows from what the volume holds. ``by_content``: such files are cut where their content says, and not at
+    fixed places.
 
     Raises:
         ConfigError: There is no such folder.
+        InvalidDocument: No chunk has that size.
         Interrupted: The tally was told to stop.
         RefloatError: The store refused, or the vault is damaged.
     """
@@ -89,6 +97,7 @@ def archive(
         top = os.open(root, OPEN_FOLDER)
     except OSError as error:
         raise ConfigError(f"{root} is no folder that can be read: {error.strerror}") from error
+    step = checked_chunk_bytes(chunk_size) if chunk_size else _chunk_bytes_of(top)
     index = vault.index()
     claims = Claims() if reopen else None
 
@@ -102,14 +111,21 @@ def archive(
             translated(f"{root} cannot be read"),
             crew_of(worker, is_forkable=reopen is not None, still=tally.add) as crew,
         ):
-            work = _Archive(writer, crew, tally, top, by_content=by_content)
+            work = _Archive(writer, crew, tally, top, 0 if by_content else step)
             facts, tree = disk.facts_of(top), work.run(bytes.fromhex(parent or ""))
         writer.finish()
     finally:
         writer.close()
         os.close(top)
     bad = work.unreadable
-    return Archived(tree.hex(), facts, work.files, work.data_bytes, writer.added_bytes, tuple(bad.paths), bad.count)
+    return Archived(
+        tree.hex(), facts, work.files, work.data_bytes, writer.added_bytes, step, tuple(bad.paths), bad.count
+    )
+
+
+def _chunk_bytes_of(folder: int) -> int:
+    facts = os.fstatvfs(folder)
+    return volume_chunk_bytes((facts.f_blocks - facts.f_bfree) * facts.f_frsize)
 
 
 class _Folder:
@@ -135,11 +151,11 @@ class _Frame:
 class _Large:
     """A file that is read by pieces."""
 
-    def __init__(self, folder: _Folder, slot: int, node: Node, *, by_content: bool) -> None:
+    def __init__(self, folder: _Folder, slot: int, node: Node, step: int) -> None:
         self.folder, self.slot, self.node = folder, slot, node
         self.facts: Facts = (node.inode, node.size, node.mtime, node.ctime)
-        self.step = 0 if by_content else chunk_bytes(node.size)
-        self.piece_bytes = content_defined.PIECE_BYTES if by_content else max(PIECE_BYTES, self.step)
+        self.step = chunk_bytes(node.size, step) if step else 0
+        self.piece_bytes = max(1, PIECE_BYTES // self.step) * self.step if step else content_defined.PIECE_BYTES
         self.ids: dict[int, bytes] = {}
         self.next = 0
         self.pending = 0
@@ -148,7 +164,7 @@ class _Large:
 
 
 class _Archive:
-    """One run of ``archive``."""
+    """One run of ``archive``. ``step``: least bytes per chunk, 0 for cuts where the content says."""
 
     def __init__(
         self,
@@ -156,11 +172,10 @@ class _Archive:
         crew: Crew[Names | Chunks, Filed | Chunked],
         tally: Tally,
         top: int,
-        *,
-        by_content: bool,
+        step: int,
     ) -> None:
         self._writer, self._crew, self._tally = writer, crew, tally
-        self._folders, self._by_content = Folders(top), by_content
+        self._folders, self._step = Folders(top), step
         self._frames: list[_Frame] = []
         self._larges: deque[_Large] = deque()
         self._root: bytes | None = None
@@ -232,7 +247,7 @@ class _Archive:
                 below.append(self._below(folder, slot, entry))
             else:
                 folder.pending += 1
-                self._larges.append(_Large(folder, slot, entry, by_content=self._by_content))
+                self._larges.append(_Large(folder, slot, entry, self._step))
         self._frames += reversed(below)
         self._release(folder)
 

@@ -10,19 +10,48 @@ from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 
-CHUNK_BYTES = 1 << 20
+from refloat.errors import InvalidDocument
+
+CHUNK_BYTES = 256 << 10
+"""What a database overwrites in place costs its chunks: 2 % of a gigabyte, as MiB, added 9.1 MiB to a vault with these,
+15.6 MiB with chunks of 1 MiB, and 20.3 MiB with restic's.
+"""
 LARGEST_CHUNK_BYTES = 16 << 20
+PAGE_BYTES = 4096
+"""Chunks are multiples of it: no sector or page ever lies in two of them."""
 MOST_CHUNKS = 1 << 18
-"""Larger files have larger chunks: a node lists all of its chunks, and the index each of them."""
+"""Larger files have larger chunks: a node lists all of its chunks."""
+MOST_VOLUME_CHUNKS = 1 << 22
+"""Larger volumes have larger chunks: every mover reads an index that lists all of them."""
 
 
-def chunk_bytes(file_bytes: int) -> int:
-    """Size of a file's chunks: 1 MiB up to 256 GiB, then four times that, at most 16 MiB. Part of a file's identity in
-    the vault: another size stores everything again.
+def volume_chunk_bytes(used_bytes: int) -> int:
+    """Least size of the chunks of a volume that holds so many bytes: 256 KiB up to 1 TiB, 1 MiB up to 4 TiB, and so on,
+    at most 16 MiB. Part of the volume's identity in the vault, where another size stores everything again: it is
+    recorded with the first copy, and kept.
     """
-    size = CHUNK_BYTES
-    while file_bytes > size * MOST_CHUNKS and size < LARGEST_CHUNK_BYTES:
-        size *= 4
+    return _enlarged(CHUNK_BYTES, used_bytes, MOST_VOLUME_CHUNKS)
+
+
+def chunk_bytes(file_bytes: int, at_least: int = CHUNK_BYTES) -> int:
+    """Size of a file's chunks: ``at_least`` up to 2^18 of them, then four times that, and so on, at most 16 MiB."""
+    return _enlarged(at_least, file_bytes, MOST_CHUNKS)
+
+
+def _enlarged(size: int, of_bytes: int, most: int) -> int:
+    while of_bytes > size * most and size < LARGEST_CHUNK_BYTES:
+        size = min(4 * size, LARGEST_CHUNK_BYTES)
+    return size
+
+
+def checked_chunk_bytes(size: int) -> int:
+    """The size itself.
+
+    Raises:
+        InvalidDocument: No chunk has that size.
+    """
+    if size % PAGE_BYTES or not 0 < size <= LARGEST_CHUNK_BYTES:
+        raise InvalidDocument(f"{size} bytes is no chunk size: a multiple of {PAGE_BYTES}, at most 16 MiB")
     return size
 
 

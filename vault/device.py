@@ -16,10 +16,19 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from refloat.errors import ConfigError, IntegrityError, InvalidDocument, TransferFailed
+from refloat.errors import ConfigError, IntegrityError, TransferFailed
 from refloat.ports.changed_blocks import ChangedList, chunks_of
 from vault.blobs import ID_BYTES, BlobKind
-from vault.chunking import LARGEST_CHUNK_BYTES, chunk_bytes, holes, is_zero, zero_id, zeros
+from vault.chunking import (
+    LARGEST_CHUNK_BYTES,
+    PAGE_BYTES,
+    checked_chunk_bytes,
+    chunk_bytes,
+    holes,
+    is_zero,
+    zero_id,
+    zeros,
+)
 from vault.crew import MOST_WORKERS, cores
 from vault.disk import translated
 from vault.index import Index
@@ -31,8 +40,6 @@ from vault.writing import BlobWriter
 
 NAME = b"device"
 """Of the one file in a device's tree."""
-PAGE_BYTES = 4096
-"""Chunks are multiples of it: no sector or page ever lies in two of them."""
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +87,7 @@ def archive_device(
         if not size:
             raise ConfigError(f"{path} has no bytes: nothing is attached to it")
         earlier = _Earlier(vault, parent)
-        step = _checked(chunk_size or earlier.chunk_size or chunk_bytes(size))
+        step = checked_chunk_bytes(chunk_size or earlier.chunk_size or chunk_bytes(size))
         wanted, why = earlier.chunks_to_read(size, step, changed)
         writer = BlobWriter(vault.files, vault.index())
         try:
@@ -120,12 +127,6 @@ def _state(file: int, path: Path, *, is_file: bool) -> tuple[int, int]:
     """Size, and of a file the time of its last change too: what must be the same before and after."""
     with translated(f"{path} cannot be read"):
         return size_of(file), os.fstat(file).st_mtime_ns if is_file else 0
-
-
-def _checked(step: int) -> int:
-    if step % PAGE_BYTES or not 0 < step <= LARGEST_CHUNK_BYTES:
-        raise InvalidDocument(f"{step} bytes is no chunk size of a device: a multiple of {PAGE_BYTES}, at most 16 MiB")
-    return step
 
 
 class _Earlier:

@@ -26,7 +26,7 @@ from vault.reading import BlobReader
 from vault.writing import BlobWriter, CrewWriter, PackWriter, StoredPack
 
 CHANGED = "changed while it was read"
-INLINE_BYTES = CHUNK_BYTES
+INLINE_BYTES = 1 << 20
 """Files up to this size are read with the names of their folder, as one blob each."""
 ENOUGH_BYTES = 32 << 20
 """What is read for one job; files beyond it that are not tiny become jobs of their own."""

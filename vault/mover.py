@@ -89,7 +89,15 @@ def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tall
 
 def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen: Reopen) -> MoverResult:
     by_content = spec.chunks == "content-defined"
-    done = archive(vault, path, tally, parent=spec.parent, reopen=reopen, by_content=by_content)
+    done = archive(
+        vault,
+        path,
+        tally,
+        parent=spec.parent,
+        reopen=reopen,
+        chunk_size=spec.chunk_bytes,
+        by_content=by_content,
+    )
     return MoverResult(
         action="archive",
         volume=spec.volume,
@@ -98,6 +106,7 @@ def _archive(vault: OpenVault, spec: MoverSpec, path: Path, tally: Tally, reopen
         files=done.files,
         data_bytes=done.data_bytes,
         added_bytes=done.added_bytes,
+        chunk_bytes=done.chunk_bytes,
         unreadable=done.unreadable,
         unreadable_count=done.unreadable_count,
     )

@@ -18,6 +18,7 @@ from refloat.registry import open_object_store
 from tests.vault.devices import MIB, attached, digest, image
 from tests.vault.given import PASSWORD
 from vault.blobs import BlobKind
+from vault.chunking import CHUNK_BYTES
 from vault.device import NAME, archive_device
 from vault.device_extract import extract_device
 from vault.nodes import FILE, Node, encode_node, encode_tree
@@ -93,7 +94,7 @@ def test_what_the_list_leaves_out_is_not_read(shared: OpenVault, tmp_path: Path)
         extents = [(2 * MIB - 1, 2), (0, 7)]
         changed = _list(first.tree, extents, 64 * MIB)
         second = archive_device(shared, device, tally, parent=first.tree, changed=changed)
-    assert (second.read_bytes, tally.bytes_done) == (3 * MIB, 64 * MIB)
+    assert (second.read_bytes, tally.bytes_done) == (3 * CHUNK_BYTES, 64 * MIB)
     source.write_bytes(whole)
     out = tmp_path / "out"
     extract_device(shared, second.tree, out, Tally())

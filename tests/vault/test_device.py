@@ -30,6 +30,7 @@ from tests.vault.faulty import FaultyStore
 from tests.vault.given import AT, MANIFEST, PASSWORD, point_over, reopened
 from vault.archive import archive
 from vault.catalogue import seal
+from vault.chunking import CHUNK_BYTES
 from vault.device import NAME, archive_device
 from vault.device_extract import extract_device
 from vault.mover import run
@@ -77,9 +78,9 @@ def test_a_device_there_and_back(vault: OpenVault, place: Path, tmp_path: Path) 
     target = image(tmp_path / "target", "rrrrrrrrrrrr", seed=9, tail=3 * 512)
     with attached(source) as device:
         done = archive_device(vault, device, Tally())
-    assert (done.size_bytes, done.chunk_bytes, done.read_bytes) == (12 * MIB + 1536, MIB, 12 * MIB + 1536)
+    assert (done.size_bytes, done.chunk_bytes, done.read_bytes) == (12 * MIB + 1536, CHUNK_BYTES, 12 * MIB + 1536)
     (node,) = BlobReader(vault.files, vault.index()).tree(bytes.fromhex(done.tree))
-    assert (node.name, node.size, len(node.blobs)) == (NAME, done.size_bytes, 13)
+    assert (node.name, node.size, len(node.blobs)) == (NAME, done.size_bytes, 49)
     with attached(target) as device:
         back = extract_device(reopened(place), done.tree, device, Tally())
         assert digest(device) == digest(source)
@@ -91,7 +92,7 @@ def test_a_device_there_and_back(vault: OpenVault, place: Path, tmp_path: Path) 
 def _sealed_and_judged(vault: OpenVault, place: Path, tree: str, size: int, source: Path) -> None:
     copy = VolumeCopy(
         namespace="shop", claim="raw", tree=tree, path="volumes/shop/raw", driver="test", requested_bytes=size, files=1,
-        data_bytes=size, added_bytes=0, cut_at=AT, mode="device", chunk_bytes=MIB,
+        data_bytes=size, added_bytes=0, cut_at=AT, mode="device", chunk_bytes=CHUNK_BYTES,
     )  # fmt: skip
     point = point_over().model_copy(update={"volumes": (copy,)})
     sealed = seal(vault, point, {MANIFEST: b"{}"})
@@ -296,7 +297,7 @@ def test_damage_is_never_written(vault: OpenVault, place: Path, tmp_path: Path) 
 
 def _chunks(path: Path) -> list[bytes]:
     body = path.read_bytes()
-    return [sha256(body[start : start + MIB]).digest() for start in range(0, len(body), MIB)]
+    return [sha256(body[start : start + CHUNK_BYTES]).digest() for start in range(0, len(body), CHUNK_BYTES)]
 
 
 def test_a_wish_to_end_is_heard(vault: OpenVault, tmp_path: Path) -> None:
@@ -321,13 +322,13 @@ def test_a_mover_does_what_its_spec_says_and_nothing_else(vault: OpenVault, plac
     source = image(tmp_path / "source", "rt0r")
     with attached(source) as device:
         first = move(device, "archive", mode="device")
-        assert (first.chunk_bytes, first.data_bytes, first.files) == (MIB, 4 * MIB, 1)
+        assert (first.chunk_bytes, first.data_bytes, first.files) == (CHUNK_BYTES, 4 * MIB, 1)
         listed = tmp_path / "list.json"
         listed.write_text(f'{{"since": "{first.tree}", "size_bytes": {4 * MIB}, "extents": [[0, 1]]}}')
         second = move(
             device, "archive", mode="device", parent=first.tree, chunk_bytes=first.chunk_bytes, changed=str(listed)
         )
-        assert (second.tree, second.read_bytes) == (first.tree, MIB)
+        assert (second.tree, second.read_bytes) == (first.tree, CHUNK_BYTES)
         with pytest.raises(ConfigError, match=str(device)):
             move(device, "archive")
         with pytest.raises(InvalidDocument, match=r"list\.txt"):
