@@ -54,7 +54,6 @@ def plan_prune(vault: OpenVault, *, run: str, max_unused: float = MAX_UNUSED, gr
         IntegrityError: Something that is used, or could be, is missing or damaged.
     """
     with vault.lock(run) as lock:
-        vault.forget_index()
         emit(Event(STEP, "note", "marking what snapshot records lead to"))
         return make_plan(vault, store_at=now() + lock.skew, max_unused=max_unused, grace=grace)
 
@@ -77,7 +76,6 @@ def prune(
         IntegrityError: Something that is used, or could be, is missing or damaged; nothing was removed.
     """
     with vault.lock(run, is_exclusive=True, is_dead=is_dead) as lock:
-        vault.forget_index()
         emit(Event(STEP, "note", "marking what snapshot records lead to"))
         plan = make_plan(vault, store_at=now() + lock.skew, max_unused=max_unused, grace=grace)
         show(plan)

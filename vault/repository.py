@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
@@ -154,6 +154,7 @@ class OpenVault:
                 for _, _, future in waiting:
                     future.cancel()
 
+    @contextmanager
     def lock(
         self,
         run: str,
@@ -161,14 +162,18 @@ class OpenVault:
         is_exclusive: bool = False,
         refresh: timedelta = REFRESH,
         is_dead: KnownDead = nobody_is_known_dead,
-    ) -> AbstractContextManager[HeldLock]:
+    ) -> Iterator[HeldLock]:
         """Hold the vault lock of a run while the block runs (``vault.locks.hold``).
+
+        What was read of the index before is forgotten: until now anybody may have pruned what it names.
 
         Raises:
             LeaseHeld: Somebody holds a conflicting lock.
             ClocksDisagree: An exclusive lock is wanted, and this machine's clock and the store's differ.
         """
-        return hold(self.files, run, is_exclusive=is_exclusive, refresh=refresh, is_dead=is_dead)
+        with hold(self.files, run, is_exclusive=is_exclusive, refresh=refresh, is_dead=is_dead) as held:
+            self.forget_index()
+            yield held
 
     def close(self) -> None:
         """Let go of the store; idempotent."""

@@ -250,6 +250,20 @@ def test_who_writes_in_spite_of_the_lock_stops_it(vault: OpenVault, place: Path,
     _judge(place)
 
 
+def test_who_waits_with_an_old_index_does_not_count_on_what_was_pruned(
+    vault: OpenVault, place: Path, volume: Volume
+) -> None:
+    """It knew the blobs, they were pruned, it stores them again: the lock makes it look anew."""
+    first = protect(vault, volume.folder)
+    assert vault.index(is_fresh=True).has(BlobKind.TREE, bytes.fromhex(tree_of(first)))
+    _drop(vault, first)
+    assert _pruned(place).packs_removed
+    with vault.lock("writer"):
+        again = protect(vault, volume.folder)
+    verify(reopened(place), again, level="full")
+    _judge(place)
+
+
 def test_a_lock_that_is_lost_stops_the_removal(vault: OpenVault, place: Path, volume: Volume) -> None:
     """Somebody removed it while new packs were written: the old ones stay."""
     first = protect(vault, volume.folder)
