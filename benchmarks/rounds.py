@@ -53,6 +53,7 @@ class Rounds:
             alive = [each for each in self.tools[turn:] + self.tools[:turn] if each.name not in found.failed]
             say(f"{self.data_set.name}: round {number + 1} of {self.data_set.rounds}")
             self._round(number, alive, found)
+        shutil.rmtree(self.folder / "restored", ignore_errors=True)
         return found
 
     def _round(self, number: int, tools: list[Tool], found: Measured) -> None:
@@ -72,12 +73,14 @@ class Rounds:
             found.samples[work, tool.name].append(Sample(spent, places[tool.name].stored_bytes() - before))
 
         def restore(tool: Tool) -> None:
-            target = self.folder / f"restored-{tool.name}"
+            target = self.folder / "restored" / f"{tool.name}-{number}"
+            target.parent.mkdir(exist_ok=True)
             try:
                 found.samples["restore", tool.name].append(Sample(tool.restore(target)))
                 self._compare(target, is_whole=number == 0)
             finally:
-                shutil.rmtree(target, ignore_errors=True)
+                if not self.data_set.has_many_files:  # else at the end: see ``warm_up``
+                    shutil.rmtree(target, ignore_errors=True)
 
         try:
             each(lambda tool: tool.prepare(places[tool.name]))

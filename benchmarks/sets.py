@@ -33,6 +33,7 @@ class DataSet:
     rounds: int
     is_on_s3: bool = False
     device_bytes: int = 0
+    has_many_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ def data_sets(sizes: Sizes) -> list[DataSet]:
         place = "S3 on loopback" if is_on_s3 else "folder on disk"
         title = f"{count} small files, {place}; then 200 new bytes in {CHANGED:.0%} of them"
         make = partial(data.small, count=count)
-        return DataSet(name, title, make, lambda at, n: data.rewrite(at, CHANGED, n), peers, rounds, is_on_s3)
+        return DataSet(
+            name, title, make, lambda at, n: data.rewrite(at, CHANGED, n), peers, rounds, is_on_s3, has_many_files=True
+        )
 
     both, others = ("restic", "kopia"), sizes.other_rounds
     return [
@@ -113,18 +116,15 @@ def source_of(data_set: DataSet, folder: Path) -> Iterator[tuple[Path, str | Non
 def warm_up(data_set: DataSet, source: Path, folder: Path, tools: int) -> None:
     """Write and delete as much as a round writes: the restored data, and a repository of about half of it per tool.
 
-    Memory that a virtual machine touches for the first time costs twice the CPU (``baselines.md``, last table).
+    Memory that a virtual machine touches for the first time costs twice the CPU (``baselines.md``, last table). A few
+    large files, for ext4 passes over every inode that was removed in the last minutes before it takes one.
     """
     copies = 1 + (tools + 1) // 2
-    for number in range(copies):
-        at = folder / f"warm-{number}"
-        if source.is_dir():
-            shutil.copytree(source, at)
-        else:
-            data.device(at, data_set.device_bytes, WRITTEN)
-    for number in range(copies):
-        at = folder / f"warm-{number}"
-        if at.is_dir():
-            shutil.rmtree(at)
-        else:
-            at.unlink()
+    held = data_set.device_bytes or sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    paths = [folder / f"warm-{number}" for number in range(copies)]
+    for path in paths:
+        with path.open("wb") as out:
+            for _ in range(held // data.MIB):
+                out.write(bytes(data.MIB))
+    for path in paths:
+        path.unlink()
