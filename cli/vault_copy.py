@@ -62,6 +62,11 @@ def copy(
     vaulting = given.Vaulting(source, password_file, password_secret, wrapper=wrapper)
     if to_password_file and to_wrapper:
         raise ConfigError("--to-password-file and --to-wrapper are both given: give one of them")
+    if new_key and not to_password_file:
+        raise ConfigError(
+            "--new-key makes a vault that the old passwords do not open: give --to-password-file",
+            guidance="A wrapper can be added to it afterwards: refloat vault key add --new-wrapper URL.",
+        )
     if to_password_file or to_wrapper:
         there = given.Vaulting(to, to_password_file, wrapper=to_wrapper).location(None)
     else:

@@ -130,6 +130,7 @@ def test_a_copy_and_what_it_says(refloat: InProcess, place: Path, tmp_path: Path
 def test_a_copy_under_another_key(refloat: InProcess, place: Path, tmp_path: Path, new_password: Path) -> None:
     """The far end has a password of its own."""
     words = ("vault", "copy", f"file://{place}", f"file://{tmp_path}/far", "--to-password-file", new_password)
+    assert refloat(*words[:4], "--new-key").error_code == "CONFIG"
     assert "1 point copied" in refloat(*words, "--new-key").done().stdout
     assert "1 there already" in refloat(*words).done().stdout
     assert refloat("points", "shop", "--vault", f"file://{tmp_path}/far").error_code == "WRONG-KEY"
