@@ -229,14 +229,16 @@ def _decode_xattr(value: dict[str, Any]) -> tuple[str, bytes]:
 
 def walk(root: bytes, load: Callable[[bytes], list[Node]]) -> Iterable[tuple[tuple[bytes, ...], Node]]:
     """Every node below a tree, depth first, folders before what they hold; with the names that lead to it."""
-    stack: list[tuple[tuple[bytes, ...], list[Node]]] = [((), load(root)[::-1])]
+    names: list[bytes] = []
+    stack = [load(root)[::-1]]
     while stack:
-        path, nodes = stack[-1]
-        if not nodes:
+        if not stack[-1]:
             stack.pop()
+            if names:
+                names.pop()
             continue
-        node = nodes.pop()
-        here = (*path, node.name)
-        yield here, node
+        node = stack[-1].pop()
+        yield (*names, node.name), node
         if node.type == DIR:
-            stack.append((here, load(node.subtree)[::-1]))
+            names.append(node.name)
+            stack.append(load(node.subtree)[::-1])

@@ -18,7 +18,7 @@ import orjson
 import pytest
 import zstandard
 
-from refloat.recovery_point import DESCRIPTOR, CataloguedPoint
+from refloat.recovery_point import DESCRIPTOR, OBJECTS, CataloguedPoint
 from refloat.registry import open_object_store
 from tests.vault.given import PASSWORD, protect, reopened
 from vault.blobs import BlobKind, PackedBlob
@@ -26,6 +26,7 @@ from vault.files import CONFIG, FileKind, key_of
 from vault.index import encode_index
 from vault.nodes import DIR, Node, encode_node, encode_tree
 from vault.packs import encode_header
+from vault.reading import BlobReader
 from vault.repository import OpenVault, init
 from vault.writing import BlobWriter
 
@@ -202,6 +203,16 @@ def trees_in_trees(armed: Armed) -> None:
     armed.point_at(_chain(armed, 10_000, 1))
 
 
+def manifests_in_trees_in_trees(armed: Armed) -> None:
+    """A point whose manifests lie in folders in folders."""
+    deep, reader = _chain(armed, 10_000, 1), BlobReader(armed.vault.files, armed.vault.index(is_fresh=True))
+    nodes = reader.tree(bytes.fromhex(armed.point.tree))
+    for node in nodes:
+        node.subtree = deep if node.name == OBJECTS.encode() else node.subtree
+    armed.point_at(armed.put_tree(encode_tree(map(encode_node, nodes))))
+    armed.trees.clear()
+
+
 def trees_times_trees(armed: Armed) -> None:
     """2**50 folders in 50 trees. Not extracted: nothing tells it from a volume that holds as much."""
     armed.point_at(_chain(armed, 50, 2))
@@ -311,12 +322,13 @@ def _sparse(path: Path) -> None:
 BOMBS: tuple[Callable[[Armed], None], ...] = (
     zstd_index, zstd_record, zstd_lock, zstd_data_that_claims_little, zstd_data_that_claims_all, zstd_window,
     tree_of_spaces, tree_of_nothings, tree_of_a_deep_value, tree_of_a_huge_name, tree_of_huge_attributes,
-    tree_of_a_file_without_end, trees_in_trees, trees_times_trees, index_of_nothings, index_of_empty_packs,
+    tree_of_a_file_without_end, trees_in_trees, manifests_in_trees_in_trees, trees_times_trees, index_of_nothings,
+    index_of_empty_packs,
     index_of_too_many_blobs, index_of_a_deep_value, record_of_many_paths, descriptor_of_a_deep_value,
     descriptor_of_many_objects, header_of_many_blobs, header_that_claims_all, kdf_of_memory, kdf_of_memory_by_rounds,
     kdf_of_time, kdf_of_many_slots, huge_key_file, huge_config, huge_record, huge_index_file, huge_pack,
 )  # fmt: skip
-HARMLESS = {trees_in_trees, trees_times_trees, header_that_claims_all, zstd_lock}
+HARMLESS = {trees_in_trees, manifests_in_trees_in_trees, trees_times_trees, header_that_claims_all, zstd_lock}
 """What need not end in an error, as long as it ends: deep trees are legal."""
 
 
