@@ -83,7 +83,7 @@ def test_every_flipped_bit_is_found(rounds: Callable[[int, int], int], seed: int
     whole = {each.point.id: _restored(seen_anew(vault), each, out) for each in sealed}
     assert None not in whole.values()
     refused = 0
-    for number in range(rounds(60, 2004)):
+    for number in range(rounds(36, 2004)):
         kind = CLASSES[number % len(CLASSES)]
         keys = sorted(key for key in store.objects if key.partition("/")[0] == kind)
         key = keys[number // len(CLASSES) % len(keys)]
