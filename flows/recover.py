@@ -19,6 +19,7 @@ from refloat.target import ClusterRef
 from tasks.apply import apply, create_namespaces
 from tasks.choose import choose
 from tasks.hydrate import hydrate
+from tasks.lock import shielded
 from tasks.plan import plan, refuse_blocked
 from tasks.probe import probe
 from tasks.report import report_recover
@@ -67,10 +68,11 @@ def recover(
         refuse_blocked(planned.plan, approved_digest)
         create_namespaces(planned, cluster, run=run)
         story.show_progress(f"{application}: bytes into claims")
-        for volume in planned.plan.volumes:
-            if volume.action == "hydrate":
-                moving.append(hydrate.submit(volume, planned, vault, cluster, run=run))
-        moved: list[int] = results(moving)
+        with shielded(vault, cluster, run=run):
+            for volume in planned.plan.volumes:
+                if volume.action == "hydrate":
+                    moving.append(hydrate.submit(volume, planned, vault, cluster, run=run))
+            moved: list[int] = results(moving)
         applied = apply(planned, cluster, run=run)
         evidence = probe(planned, cluster, timeout=ready_timeout)
     return report_recover(recover_report(run, chosen, planned.plan, applied, moved, evidence, started, story.steps))
