@@ -68,6 +68,9 @@ class Compressor:
             raise BadFrame("unknown encoding")
         pieces, size = [], 0
         try:
+            declared = zstandard.frame_content_size(plain[1:64])
+            if 0 < declared <= limit_bytes:
+                return self.expand(plain[1:], declared)
             with self._expand.stream_reader(memoryview(plain)[1:], closefd=False) as stream:
                 while piece := stream.read(_PIECE):
                     pieces.append(piece)

@@ -7,6 +7,7 @@ above all. A worker that loses its mover ends: its pipe says so.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -138,6 +139,7 @@ class Forked(Crew[Job, Answer]):
     def __init__(self, make: Callable[[], Worker[Job, Answer]], workers: int, still: Callable[[], None]) -> None:
         self._still = still
         self._hands: list[_Hand] = []
+        _trim()  # what reading the index left behind would be every worker's
         gc.freeze()  # a collection in a worker would copy every page it looks at
         try:
             for _ in range(min(workers, MOST_WORKERS)):
@@ -206,6 +208,12 @@ class Forked(Crew[Job, Answer]):
             self._send(hand, None, done)
         while self.wait():
             pass
+
+
+def _trim() -> None:
+    """Give free memory back to the system (malloc_trim(3); other C libraries have no such call)."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _serve(pipe: Connection, others: Iterable[Connection], make: Callable[[], Worker[Any, Any]]) -> None:
