@@ -66,9 +66,19 @@ class Crew(ABC, Generic[Job, Answer]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    @property
     @abstractmethod
-    def do(self, job: Job, done: Callable[[Answer], None]) -> None:
-        """Hand over a job; ``done`` is called with its answer, here or in a later call.
+    def lanes(self) -> int:
+        """How many workers there are."""
+
+    @abstractmethod
+    def has_room(self, lane: int) -> bool:
+        """Whether ``do`` would hand a job to that worker without waiting."""
+
+    @abstractmethod
+    def do(self, job: Job, done: Callable[[Answer], None], lane: int | None = None) -> None:
+        """Hand over a job, to the worker of a number or to whoever has least to do; ``done`` is called with its
+        answer, here or in a later call.
 
         Raises:
             RefloatError: What a job failed with, this or an earlier one; or a worker died.
@@ -111,7 +121,14 @@ class Alone(Crew[Job, Answer]):
     ) -> None:
         self._worker.close()
 
-    def do(self, job: Job, done: Callable[[Answer], None]) -> None:
+    @property
+    def lanes(self) -> int:
+        return 1
+
+    def has_room(self, lane: int) -> bool:
+        return lane == 0
+
+    def do(self, job: Job, done: Callable[[Answer], None], lane: int | None = None) -> None:  # noqa: ARG002
         done(self._worker.begin(job)())
 
     def wait(self) -> bool:
@@ -162,12 +179,20 @@ class Forked(Crew[Job, Answer]):
         for hand in self._hands:
             hand.process.join()
 
-    def do(self, job: Job, done: Callable[[Answer], None]) -> None:
-        hand = min(self._hands, key=lambda each: len(each.waiting))
-        while len(hand.waiting) >= AHEAD:
+    @property
+    def lanes(self) -> int:
+        return len(self._hands)
+
+    def has_room(self, lane: int) -> bool:
+        return len(self._hands[lane].waiting) < AHEAD
+
+    def do(self, job: Job, done: Callable[[Answer], None], lane: int | None = None) -> None:
+        while len((hand := self._choose(lane)).waiting) >= AHEAD:
             self.wait()
-            hand = min(self._hands, key=lambda each: len(each.waiting))
         self._send(hand, job, done)
+
+    def _choose(self, lane: int | None) -> _Hand:
+        return min(self._hands, key=lambda each: len(each.waiting)) if lane is None else self._hands[lane]
 
     def _send(self, hand: _Hand, job: Job | None, done: Callable[[Answer], None]) -> None:
         hand.waiting.append(done)

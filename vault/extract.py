@@ -110,7 +110,7 @@ class _Extract:
         self._unvisited: list[_Folder] = []
         self._slices: deque[tuple[_Folder, Slice]] = deque()
         self._apart: deque[tuple[_Folder, Node]] = deque()
-        self._pieces: _Pieces | None = None
+        self._lanes: list[_Pieces | None] = [None] * crew.lanes
         self.files = self.data_bytes = 0
 
     def run(self, tree: bytes) -> None:
@@ -121,17 +121,15 @@ class _Extract:
                 self._tally.add()
             self._crew.finish(self._count)
         finally:
-            if self._pieces is not None:
-                self._pieces.jobs.close()
+            for pieces in filter(None, self._lanes):
+                pieces.jobs.close()
             self._folders.close()
 
     def _next(self) -> bool:
         """Hand out one more job; False when there is none until an answer comes."""
-        if self._pieces is not None:
-            self._hand_out_piece(self._pieces)
-        elif self._apart:
-            self._begin_apart(*self._apart.popleft())
-        elif self._slices:
+        if any(self._next_piece(lane) for lane in range(len(self._lanes)) if self._crew.has_room(lane)):
+            return True
+        if self._slices:
             folder, job = self._slices.popleft()
             self._crew.do(job, partial(self._sliced, folder))
         elif self._unvisited:
@@ -142,6 +140,25 @@ class _Extract:
         else:
             return False
         return True
+
+    def _next_piece(self, lane: int) -> bool:
+        """Give a worker a piece of a file of its own, for two that write one file wait for each other; when there is no
+        further file, a piece of another's.
+        """
+        while (pieces := self._pieces_for(lane)) is not None:
+            job = next(pieces.jobs, None)
+            if job is not None:
+                pieces.pending += 1
+                self._crew.do(job, partial(self._poured, pieces), lane)
+                return True
+            self._lanes = [None if each is pieces else each for each in self._lanes]
+            self._end_piece(pieces)
+        return False
+
+    def _pieces_for(self, lane: int) -> _Pieces | None:
+        while self._lanes[lane] is None and self._apart:
+            self._begin_apart(*self._apart.popleft(), lane)
+        return self._lanes[lane] or next(filter(None, self._lanes), None)
 
     def _visited(self, folders: list[_Folder], answer: Made) -> None:
         self._count(answer)
@@ -166,7 +183,7 @@ class _Extract:
         self.data_bytes += answer.data_bytes
         self._tally.add(files=answer.files, data_bytes=answer.data_bytes)
 
-    def _begin_apart(self, folder: _Folder, node: Node) -> None:
+    def _begin_apart(self, folder: _Folder, node: Node, lane: int) -> None:
         """A file of several blobs or names: one more name of a file that is there, or one to be filled by pieces."""
         self.files += 1
         self.data_bytes += node.size
@@ -181,16 +198,7 @@ class _Extract:
                 self._release(folder)
                 return
         fill = FileFill(self._reader, self._tally, folder.path, node)
-        self._pieces = _Pieces(folder, fill, fill.jobs(here))
-
-    def _hand_out_piece(self, pieces: _Pieces) -> None:
-        job = next(pieces.jobs, None)
-        if job is None:
-            self._pieces = None
-            self._end_piece(pieces)
-        else:
-            pieces.pending += 1
-            self._crew.do(job, partial(self._poured, pieces))
+        self._lanes[lane] = _Pieces(folder, fill, fill.jobs(here))
 
     def _poured(self, pieces: _Pieces, answer: Made) -> None:
         self._tally.add(data_bytes=answer.data_bytes)

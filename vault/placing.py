@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 
 from vault.chunking import zeros
@@ -143,15 +144,23 @@ def set_node_facts(file: int, node: Node) -> None:
     set_facts(file, node.mode, node.uid, node.gid, node.mtime, node.xattrs)
 
 
-def write_new(file: int, offset: int, data: bytes) -> None:
-    """Write into a new file; the file has its size already, so that zeros can be left out."""
-    start = 0
+def runs(data: bytes) -> Iterator[tuple[int, memoryview]]:
+    """What of a piece has to be written into a new file, which has its size already: all but longer zeros."""
+    start, view = 0, memoryview(data)
     for place in range(0, len(data) - HOLE_BYTES + 1, HOLE_BYTES):
         end = place + HOLE_BYTES
         if not data[place] and not data[end - 1] and data[place:end] == zeros(HOLE_BYTES):
-            write_all(file, offset + start, memoryview(data)[start:place])
+            if place > start:
+                yield start, view[start:place]
             start = end
-    write_all(file, offset + start, memoryview(data)[start:])
+    if start < len(data):
+        yield start, view[start:]
+
+
+def write_new(file: int, offset: int, data: bytes) -> None:
+    """Write into a new file; the file has its size already, so that zeros can be left out."""
+    for start, run in runs(data):
+        write_all(file, offset + start, run)
 
 
 def write_all(file: int, offset: int, data: bytes | memoryview) -> None:

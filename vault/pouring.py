@@ -18,6 +18,7 @@ from refloat.errors import IntegrityError
 from vault import placing
 from vault.blobs import BlobKind
 from vault.crew import AHEAD
+from vault.direct import DirectFile, DirectWriter
 from vault.disk import explained, names_in, shown, translated
 from vault.files import SealedFiles
 from vault.folders import Folders
@@ -32,7 +33,6 @@ VISIT_FILES = 1024
 """What one job fills; folders that hold more are cut into slices."""
 MOST_TREES = 4
 MOST_OPEN = 16
-_PART = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Visit(NamedTuple):
@@ -88,7 +88,8 @@ class Pourer:
         self._files, self._owns_store = files, owns_store
         self._reader = BlobReader(files, index)
         self._folders = Folders(root)
-        self._open: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+        self._open: OrderedDict[tuple[bytes, bytes], DirectFile] = OrderedDict()
+        self._writer = DirectWriter()
         self._trees: OrderedDict[bytes, list[Node]] = OrderedDict()
         self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
 
@@ -110,7 +111,8 @@ class Pourer:
         """Let go of files, folders, threads and, where it is its own, the store."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._open.popitem()[1].close()
+        self._writer.close()
         self._folders.close()
         if self._owns_store:
             self._files.store.close()
@@ -236,22 +238,25 @@ class Pourer:
 
     def _pour(self, job: Pour, fetched: Future[bytes]) -> Made:
         done = 0
-        write = placing.write_new if job.is_new else placing.write_all
         with translated(f"{shown(_joined(job.folder, job.name))} cannot be written"):
             file = self._part(job.folder, job.name)
             opened = self._reader.open_range(job.range, fetched.result())
-            for (_, plain), offsets in zip(opened, job.offsets, strict=True):
-                for offset in offsets:
-                    write(file, offset, plain)
-                    done += len(plain)
+            try:
+                for (_, plain), offsets in zip(opened, job.offsets, strict=True):
+                    for offset in offsets:
+                        for start, run in placing.runs(plain) if job.is_new else [(0, memoryview(plain))]:
+                            file.write(offset + start, run, self._writer)
+                        done += len(plain)
+            finally:
+                self._writer.drain()
         return Made([], 0, done)
 
-    def _part(self, folder: bytes, name: bytes) -> int:
+    def _part(self, folder: bytes, name: bytes) -> DirectFile:
         file = self._open.get((folder, name))
         if file is None:
-            file = self._open[folder, name] = os.open(name, _PART, dir_fd=self._folders.file(folder))
+            file = self._open[folder, name] = DirectFile(self._folders.file(folder), name)
             if len(self._open) > MOST_OPEN:
-                os.close(self._open.popitem(last=False)[1])
+                self._open.popitem(last=False)[1].close()
         return file
 
 
