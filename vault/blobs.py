@@ -24,6 +24,8 @@ class BlobKind(Enum):
     DATA = "data"
     TREE = "tree"
 
+    __hash__ = object.__hash__  # enum's own is a call into Python, several for every blob
+
     @property
     def limit_bytes(self) -> int:
         """Most bytes of plaintext that are accepted on reading and written."""

@@ -247,6 +247,7 @@ def _serve(pipe: Connection, others: Iterable[Connection], make: Callable[[], Wo
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     for other in others:
         other.close()  # or a worker would keep its sister's pipe to a dead mover open
+    gc.disable()  # jobs leave no cycles, and looking for some costs a few per cent
     worker = None
     try:
         worker = make()

@@ -102,9 +102,10 @@ class ClosedPack:
 class PackBuilder:
     """One open pack in one buffer, which sealed blobs are written into directly. Not thread-safe."""
 
-    def __init__(self, kind: BlobKind, capacity_bytes: int) -> None:
+    def __init__(self, kind: BlobKind, buffer: bytearray | int) -> None:
+        """``buffer``: what it is built in, whatever it holds; or the bytes of a new one."""
         self.kind = kind
-        self._buffer = bytearray(capacity_bytes)  # zero pages until used
+        self._buffer = bytearray(buffer) if isinstance(buffer, int) else buffer
         self._used = 0
         self._blobs: list[PackedBlob] = []
 
