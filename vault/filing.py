@@ -18,6 +18,7 @@ from vault.blobs import ID_BYTES, BlobKind
 from vault.chunking import CHUNK_BYTES, holes, is_zero, zero_id, zeros
 from vault.claims import Claims
 from vault.disk import node_of, path_below, read_xattrs
+from vault.earlier import EarlierFolder
 from vault.files import SealedFiles
 from vault.folders import Folders
 from vault.index import Index
@@ -111,7 +112,7 @@ class Filer:
         self._reader = BlobReader(files, index)
         self._folders = Folders(root)
         self._device = os.fstat(root).st_dev
-        self._earlier: tuple[bytes, dict[bytes, Node]] = (b"", {})
+        self._earlier = (b"", EarlierFolder())
         self._buffer = bytearray(CHUNK_BYTES)
 
     def begin(self, job: Names | Chunks) -> Callable[[], Filed | Chunked]:
@@ -136,23 +137,22 @@ class Filer:
             folder = self._folders.file(job.folder)
         except OSError as error:
             return Filed([None] * len(job.names), [(job.folder, _why(error))], 0, 0, self._writer.taken())
-        earlier = self._earlier_nodes(job.earlier)
+        earlier = self._earlier_folder(job.earlier)
         for name in job.names:
             try:
-                work.entries.append(work.entry(folder, name, earlier.get(name)))
+                work.entries.append(work.entry(folder, name, earlier))
             except OSError as error:
                 work.miss(name, _why(error))
             except UnicodeEncodeError:
                 work.miss(name, "an extended attribute's name is no UTF-8")
         return Filed(work.entries, work.wrong, work.files, work.data_bytes, self._writer.taken())
 
-    def _earlier_nodes(self, tree: bytes) -> dict[bytes, Node]:
-        """The files and folders of an earlier copy; a tree that cannot be read costs time, not safety."""
+    def _earlier_folder(self, tree: bytes) -> EarlierFolder:
+        """The earlier copy of a folder; a tree that cannot be read costs time, not safety: its files are read again."""
         if tree != self._earlier[0]:
-            self._earlier = (tree, {})
-            with suppress(IntegrityError):  # its files are read again
-                nodes = {node.name: node for node in self._reader.tree(tree) if node.type in (FILE, DIR)}
-                self._earlier = (tree, nodes)
+            self._earlier = (tree, EarlierFolder())
+            with suppress(IntegrityError):
+                self._earlier = (tree, EarlierFolder(self._reader.tree_text(tree)))
         return self._earlier[1]
 
     def _chunks(self, job: Chunks) -> Chunked:
@@ -203,20 +203,11 @@ class Filer:
             done += read
         return chunk[:done]
 
-    def is_unchanged(self, node: Node, earlier: Node | None) -> bool:
-        """Whether an earlier copy of a file need not be read again, and the vault still holds it."""
-        return (
-            earlier is not None
-            and node.mtime == earlier.mtime
-            and node.size == earlier.size
-            and node.ctime == earlier.ctime
-            and node.inode == earlier.inode
-            and earlier.type == FILE
-            and self._holds(earlier.content)
-        )
-
-    def _holds(self, ids: bytes | bytearray) -> bool:
+    def holds(self, ids: bytes | bytearray) -> bool:
+        """Whether the vault holds all of these blobs."""
         has = self._index.has
+        if len(ids) == ID_BYTES:
+            return has(BlobKind.DATA, bytes(ids))
         return all(has(BlobKind.DATA, bytes(ids[i : i + ID_BYTES])) for i in range(0, len(ids), ID_BYTES))
 
     @property
@@ -246,27 +237,32 @@ class _Batch:
     def _record(self, name: bytes, why: str) -> None:
         self.wrong.append((b"%s/%s" % (self._folder, name) if self._folder else name, why))
 
-    def entry(self, folder: int, name: bytes, earlier: Node | None) -> bytes | Node | None:
+    def entry(self, folder: int, name: bytes, earlier: EarlierFolder) -> bytes | Node | None:
         """Deal with one name."""
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        same = earlier.same_file(name, found) if stat.S_ISREG(found.st_mode) else None
+        if same is not None and not self._filer.holds(same.content):
+            same = None
+        if same is not None and same.text is not None:
+            return self._count(found.st_size, same.text)
         device = self._filer.device_of(found) if found.st_nlink > 1 else 1
         node = node_of(name, found, device)
         if node is None or node.type == SOCKET:  # a socket is its server's, and means nothing without it
             return None
+        if same is not None:
+            node.content, node.xattrs = same.content, same.xattrs  # attributes change the change time too
+            return self._count(node.size, encode_node(node))
         if node.type == FILE:
-            return self._file(folder, node, found, earlier)
+            return self._file(folder, node, found)
         node.xattrs = read_xattrs(path_below(folder, name))
         if node.type == DIR:
-            node.subtree = earlier.subtree if earlier is not None else b""
+            node.subtree = earlier.subtree(name)
             return node
         if node.type == SYMLINK:
             node.target = os.readlink(name, dir_fd=folder)
         return encode_node(node)
 
-    def _file(self, folder: int, node: Node, found: os.stat_result, earlier: Node | None) -> bytes | Node | None:
-        if self._filer.is_unchanged(node, earlier) and earlier is not None:
-            node.content, node.xattrs = earlier.content, earlier.xattrs  # attributes change the change time too
-            return self._done(node)
+    def _file(self, folder: int, node: Node, found: os.stat_result) -> bytes | Node | None:
         file = os.open(node.name, _READ, dir_fd=folder)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -281,12 +277,12 @@ class _Batch:
         self._read_bytes += node.size
         if reading.why is not None:
             self._record(node.name, reading.why)
-        return self._done(node) if reading.is_whole else None
+        return self._count(node.size, encode_node(node)) if reading.is_whole else None
 
-    def _done(self, node: Node) -> bytes:
+    def _count(self, size: int, text: bytes) -> bytes:
         self.files += 1
-        self.data_bytes += node.size
-        return encode_node(node)
+        self.data_bytes += size
+        return text
 
 
 def _why(error: OSError) -> str:

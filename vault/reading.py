@@ -74,12 +74,20 @@ class BlobReader:
         Raises:
             IntegrityError: It is unknown, gone, damaged, or holds what no folder can hold.
         """
-        pack, blob = self.place(BlobKind.TREE, blob_id)
-        plain = self.open(pack, blob, self._through_windows(pack, blob))
+        plain = self.tree_text(blob_id)
         try:
             return decode_tree(plain)
         except IntegrityError as wrong:
             raise IntegrityError(f"tree {blob_id.hex()}: {wrong}", blob=blob_id.hex()) from wrong
+
+    def tree_text(self, blob_id: bytes) -> bytes:
+        """The text of a tree, whatever it says.
+
+        Raises:
+            IntegrityError: It is unknown, gone or damaged.
+        """
+        pack, blob = self.place(BlobKind.TREE, blob_id)
+        return self.open(pack, blob, self._through_windows(pack, blob))
 
     def open(self, pack: bytes, blob: PackedBlob, sealed: bytes | memoryview) -> bytes:
         """The plaintext of sealed bytes that were read from a pack.
