@@ -24,7 +24,11 @@ demo: setup ## protect, destroy, recover and compare a small application; needs 
 
 test: setup ## every fast test, on this machine alone
 	@$(BIN)/python -m tests.tools.restic || true
-	@$(BIN)/python -m pytest tests --ignore=tests/e2e
+	@mkdir -p build; \
+	$(BIN)/python -m pytest tests/vault tests/torture tests/providers > build/vault-tests.log 2>&1 & vault=$$!; \
+	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/vault --ignore=tests/torture --ignore=tests/providers; \
+	rest=$$?; echo; echo "the vault, its torture in short, and the stores, run beside these:"; \
+	wait $$vault; vault=$$?; cat build/vault-tests.log; exit $$((rest ? rest : vault))
 
 torture: setup ## the proofs of the vault at full length: kills, damage, faults, hostile input (hours)
 	@$(BIN)/python -m tests.tools.restic --all || true

@@ -23,7 +23,7 @@ from tests.tools import restic
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TAKEN_OUT = re.compile(r"REFLOAT_|PREFECT_|KUBECONFIG|AWS_")
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 480
 KEYS = {"AWS_ACCESS_KEY_ID": "documents", "AWS_SECRET_ACCESS_KEY": "documents-secret", "AWS_REGION": "us-east-1"}
 
 

@@ -261,7 +261,9 @@ def _tree_of_nodes(vault: OpenVault, *nodes: Node, data: bytes = b"evil") -> str
 
 def _seal_over(vault: OpenVault, tree: str) -> CataloguedPoint:
     facts = FolderFacts(mode=0o755, uid=0, gid=0, mtime_ns=0)
-    done = Archived(tree, facts, files=1, data_bytes=4, added_bytes=0, unreadable=(), unreadable_count=0)
+    done = Archived(
+        tree, facts, files=1, data_bytes=4, added_bytes=0, chunk_bytes=1 << 18, unreadable=(), unreadable_count=0
+    )
     return seal(vault, point_over(("data", done)), {MANIFEST: b"{}"})
 
 
