@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TAKEN_OUT = re.compile(r"REFLOAT_|PREFECT_|KUBECONFIG|AWS_")
 LIMIT_SECONDS = 480
+pytestmark = pytest.mark.timeout(LIMIT_SECONDS + 60)
 KEYS = {"AWS_ACCESS_KEY_ID": "documents", "AWS_SECRET_ACCESS_KEY": "documents-secret", "AWS_REGION": "us-east-1"}
 
 
