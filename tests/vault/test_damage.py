@@ -12,6 +12,7 @@ from refloat.errors import IntegrityError, NotAVault, VaultMissing
 from refloat.recovery_point import CataloguedPoint
 from tests.vault.given import MIB, facts, protect, reopened, tree_of
 from vault.archive import archive
+from vault.blobs import BlobKind
 from vault.catalogue import manifests, points, seal
 from vault.extract import extract
 from vault.files import FileKind
@@ -110,7 +111,8 @@ def test_a_swapped_blob_is_found(vault: OpenVault, place: Path, sealed: Catalogu
         packs[bytes.fromhex(path.name)] = read_header(path.read_bytes(), vault.files.codec.sealer)
     for path in (place / "index").iterdir():
         path.unlink()
-    pack, (one, two) = next((pack, blobs[:2]) for pack, blobs in packs.items() if len(blobs) > 1)
+    trees = {pack: blobs for pack, blobs in packs.items() if blobs[0].kind is BlobKind.TREE and len(blobs) > 1}
+    pack, (one, two, *_) = next(iter(trees.items()))  # files of swapped blobs would have the wrong size, too
     swapped = [one._replace(id=two.id), two._replace(id=one.id), *packs[pack][2:]]
     vault.files.write(FileKind.INDEX, encode_index([*((k, v) for k, v in packs.items() if k != pack), (pack, swapped)]))
     out = tmp_path / "out"
