@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from refloat.errors import ObjectMissing
+
 Get = Callable[[str], Any]
 
 
@@ -61,7 +63,10 @@ def served_kinds(get: Get) -> list[Kind]:
 
     def read(entry: tuple[str, str, str]) -> list[Kind]:
         group, version, path = entry
-        resources = (get(path) or {}).get("resources", [])
+        try:
+            resources = (get(path) or {}).get("resources", [])
+        except ObjectMissing:  # its last kind was removed since the groups were listed
+            return []
         return [
             Kind(r["kind"], group, version, r["name"], bool(r["namespaced"]), frozenset(r.get("verbs", ())))
             for r in resources
