@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from vault.chunking import (
     zeros,
 )
 from vault.crew import MOST_WORKERS, cores
+from vault.direct import DirectFile, aligned_buffer
 from vault.disk import translated
 from vault.index import Index
 from vault.nodes import FILE, Node, encode_node, encode_tree
@@ -40,6 +41,8 @@ from vault.writing import BlobWriter
 
 NAME = b"device"
 """Of the one file in a device's tree."""
+PIECE_BYTES = 1 << 20
+"""What is read at once, at least a chunk; every worker has one more piece read while it works."""
 _log = logging.getLogger(__name__)
 
 
@@ -185,29 +188,41 @@ def _size(index: Index, blob_id: bytes) -> int | None:
     return found[1].size_bytes if found else None
 
 
+Piece = list[tuple[int, int]]
+"""Offsets and lengths of neighbouring chunks."""
+
+
 class _Device:
-    """One run of ``archive_device``: workers take chunk after chunk, each into a buffer of its own."""
+    """One run of ``archive_device``: workers take piece after piece, each into buffers of its own."""
 
     def __init__(self, file: int, path: Path, size: int, step: int, writer: BlobWriter, tally: Tally) -> None:
         self._file, self._path, self._size, self._step = file, path, size, step
         self._writer, self._tally = writer, tally
         self._guard = threading.Lock()
-        self._ended = threading.Event()
+        self._failed = threading.Event()
         self.read_bytes = 0
 
     def run(self, earlier: bytes, wanted: bytearray | None) -> bytearray:
         """The ids of all chunks end to end; those that are not wanted are the earlier copy's."""
         self._ids = bytearray(earlier or bytes(-(-self._size // self._step) * ID_BYTES))
-        self._chunks = self._to_read(wanted)
+        self._pieces = _joined(self._to_read(wanted))
+        self._direct = DirectFile(os.dup(self._file), os.O_RDONLY)
         workers = min(cores(), MOST_WORKERS)
-        with ThreadPoolExecutor(workers, thread_name_prefix="read device") as pool:
-            futures = [pool.submit(self._work) for _ in range(workers)]
-            try:
-                wait(futures)
-            finally:
-                self._ended.set()
-            for future in futures:
-                future.result()
+        try:
+            with (
+                ThreadPoolExecutor(workers, thread_name_prefix="read device") as self._readers,
+                ThreadPoolExecutor(workers, thread_name_prefix="store device") as pool,
+            ):
+                futures = [pool.submit(self._work) for _ in range(workers)]
+                try:
+                    wait(futures)
+                except BaseException:
+                    self._failed.set()
+                    raise
+                for future in futures:
+                    future.result()
+        finally:
+            self._direct.close()
         return self._ids
 
     def _to_read(self, wanted: bytearray | None) -> Iterator[tuple[int, int]]:
@@ -221,35 +236,57 @@ class _Device:
                 yield offset, length
 
     def _work(self) -> None:
-        buffer = bytearray(self._step)
+        buffer, other = (aligned_buffer(max(self._step, PIECE_BYTES)) for _ in range(2))
         try:
-            while not self._ended.is_set():
-                with self._guard, translated(f"{self._path} cannot be read"):
-                    offset, length = next(self._chunks, (-1, 0))
-                if offset < 0:
-                    return
-                if length != len(buffer):
-                    buffer = bytearray(length)  # the device's last chunk
-                self._read(offset, buffer)
-                known = zero_id(length) if is_zero(buffer) else None
-                self._put(offset, length, self._writer.save(BlobKind.DATA, buffer, known))
-        finally:
-            self._ended.set()  # nothing is left, or this run has failed
+            ahead = self._begin(buffer)
+            while ahead is not None:
+                piece, read = ahead
+                read.result()
+                ahead = self._begin(other)
+                self._store(piece, buffer)
+                buffer, other = other, buffer
+        except BaseException:
+            self._failed.set()
+            raise
 
-    def _read(self, offset: int, buffer: bytearray) -> None:
-        """Fill the buffer."""
-        done = 0
+    def _begin(self, buffer: memoryview) -> tuple[Piece, Future[None]] | None:
+        """Take the next piece and have it read; None when there is none, or this run has failed elsewhere."""
+        if self._failed.is_set():
+            return None
+        with self._guard, translated(f"{self._path} cannot be read"):
+            piece = next(self._pieces, None)
+        return None if piece is None else (piece, self._readers.submit(self._read, piece, buffer))
+
+    def _read(self, piece: Piece, buffer: memoryview) -> None:
+        offset, length = piece[0][0], sum(length for _, length in piece)
         with translated(f"{self._path} cannot be read at byte {offset}"):
-            while done < len(buffer):
-                read = os.preadv(self._file, [memoryview(buffer)[done:]], offset + done)
-                if not read:
-                    raise TransferFailed(f"{self._path} ends at byte {offset + done}, {self._size} were there before")
-                done += read
-            os.posix_fadvise(self._file, offset, len(buffer), os.POSIX_FADV_DONTNEED)  # leave the node its page cache
+            done = self._direct.read(offset, length, buffer)
+        if done < length:
+            raise TransferFailed(f"{self._path} ends at byte {offset + done}, {self._size} were there before")
         with self._guard:
             self.read_bytes += done
+
+    def _store(self, piece: Piece, buffer: memoryview) -> None:
+        first = piece[0][0]
+        for offset, length in piece:
+            chunk = buffer[offset - first : offset - first + length]
+            known = zero_id(length) if is_zero(chunk) else None
+            self._put(offset, length, self._writer.save(BlobKind.DATA, chunk, known))
 
     def _put(self, offset: int, length: int, blob_id: bytes) -> None:
         start = offset // self._step * ID_BYTES
         self._ids[start : start + ID_BYTES] = blob_id
         self._tally.add(data_bytes=length)
+
+
+def _joined(chunks: Iterator[tuple[int, int]]) -> Iterator[Piece]:
+    """Neighbouring chunks together, as many as are read at once."""
+    piece, end = Piece(), 0
+    for offset, length in chunks:
+        if piece and (offset != end or offset + length - piece[0][0] > PIECE_BYTES):
+            yield piece
+            piece = []
+        piece.append((offset, length))
+        end = offset + length
+    if piece:
+        yield piece

@@ -11,9 +11,11 @@ import ctypes
 import errno
 import os
 import stat
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +24,7 @@ from refloat.errors import ConfigError, IntegrityError, StoreFull
 from vault import placing
 from vault.blobs import BlobKind, PackedBlob
 from vault.chunking import is_zero, zero_id, zeros
+from vault.direct import DirectFile, aligned_buffer
 from vault.disk import translated
 from vault.nodes import FILE, Node
 from vault.reading import BlobReader, Range, in_parallel
@@ -171,12 +174,17 @@ class _Filling:
         self._reader, self._file, self._path, self._tally = reader, file, path, tally
         self._is_new, self._is_blank = is_new, is_blank
         self._can_punch = True
+        self._own = threading.local()
         self.written_bytes = self.kept_bytes = self.zero_bytes = 0
 
     def run(self, content: Content) -> None:
         """Zeros are made on the way; all else is gathered, compared, read and written by threads."""
         zero_from = zero_to = 0
-        with ThreadPoolExecutor(requests_for(content.largest), thread_name_prefix="fill device") as self._pool:
+        self._direct = DirectFile(os.dup(self._file), os.O_RDWR)
+        with (
+            closing(self._direct),
+            ThreadPoolExecutor(requests_for(content.largest), thread_name_prefix="fill device") as self._pool,
+        ):
             batch: list[tuple[int, bytes, PackedBlob]] = []
             for offset, pack, blob in content:
                 if blob.id != zero_id(blob.size_bytes):
@@ -230,21 +238,33 @@ class _Filling:
             wait(futures)
 
     def _is_there(self, offset: int, blob: PackedBlob) -> bool:
+        found, buffer = sha256(), self._buffer()
         with translated(f"{self._path} cannot be read at byte {offset}"):
-            found = os.pread(self._file, blob.size_bytes, offset)
-        is_there = not is_zero(found) and sha256(found).digest() == blob.id
+            for start in range(0, blob.size_bytes, len(buffer)):
+                length = min(len(buffer), blob.size_bytes - start)
+                part = buffer[: self._direct.read(offset + start, length, buffer)]
+                if len(part) < length or (length == blob.size_bytes and is_zero(part)):
+                    return False
+                found.update(part)
+        is_there = found.digest() == blob.id
         self._tally.add(data_bytes=blob.size_bytes if is_there else 0)
         return is_there
 
     def _put(self, wanted: Range) -> None:
+        buffer = self._buffer()
         for blob, plain in self._reader.read_range(wanted):
             for offset in self._wanted[blob.id]:
                 with translated(f"{self._path} cannot be written at byte {offset}"):
-                    if self._is_new:
-                        placing.write_new(self._file, offset, plain)
-                    else:
-                        placing.write_all(self._file, offset, plain)
+                    for start, run in placing.runs(plain) if self._is_new else [(0, memoryview(plain))]:
+                        self._direct.write(offset + start, run, buffer)
                 self._tally.add(data_bytes=len(plain))
+
+    def _buffer(self) -> memoryview:
+        """This thread's own."""
+        found: memoryview | None = getattr(self._own, "buffer", None)
+        if found is None:
+            found = self._own.buffer = aligned_buffer()
+        return found
 
 
 def _punch(file: int, offset: int, length: int) -> bool:

@@ -99,6 +99,11 @@ def open_file(folder: int, name: bytes, size: int) -> tuple[int, bool]:
     return os.open(name, _NEW_FILE, 0o600, dir_fd=folder), True
 
 
+def open_part(folder: int, name: bytes) -> int:
+    """A file that is there, for pieces to be written into."""
+    return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+
 def open_to_finish(folder: int, name: bytes) -> int:
     """A regular file that is there, to be given its facts."""
     return os.open(name, _OLD_FILE, dir_fd=folder)

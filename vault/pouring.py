@@ -245,7 +245,7 @@ class Pourer:
                 for (_, plain), offsets in zip(opened, job.offsets, strict=True):
                     for offset in offsets:
                         for start, run in placing.runs(plain) if job.is_new else [(0, memoryview(plain))]:
-                            file.write(offset + start, run, self._writer)
+                            self._writer.write(file, offset + start, run)
                         done += len(plain)
             finally:
                 self._writer.drain()
@@ -254,7 +254,8 @@ class Pourer:
     def _part(self, folder: bytes, name: bytes) -> DirectFile:
         file = self._open.get((folder, name))
         if file is None:
-            file = self._open[folder, name] = DirectFile(self._folders.file(folder), name)
+            opened = placing.open_part(self._folders.file(folder), name)
+            file = self._open[folder, name] = DirectFile(opened, os.O_WRONLY)
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)[1].close()
         return file
