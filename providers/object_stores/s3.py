@@ -79,7 +79,8 @@ class S3ObjectStore:
 
     def __init__(self, address: Address, environment: Mapping[str, str], patience: Patience = Patience()) -> None:
         self._address, self._patience = address, patience
-        self._session, self._client = connect(address, environment, patience.connect, patience.read)
+        self._connection = connect(address, environment, patience.connect, patience.read)
+        self._session, self._client = self._connection.session, self._connection.client
         self._bodies = Bodies(self._client, self._session.get_credentials(), address.bucket)
         self._probing = threading.Lock()
         self._capabilities: ObjectStoreCapabilities | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -83,15 +85,51 @@ def _endpoint(environment: Mapping[str, str]) -> str | None:
     return None
 
 
+class Connection:
+    """A session and its client. The client is safe from several threads, the session is not."""
+
+    def __init__(self, session: boto3.Session, client: Any, asked: object) -> None:
+        self.session, self.client = session, client
+        self._asked, self._process = asked, os.getpid()
+
+    def is_inherited(self, asked: object) -> bool:
+        """Whether another process, of which this one is a fork, made it for the same."""
+        return self._process != os.getpid() and self._asked == asked
+
+    def take_over(self) -> None:
+        """Make it this process's own: its sockets are the other's, and closed here without a word on them."""
+        self.client._endpoint.http_session.close()
+        self._process = os.getpid()
+
+
+_held: weakref.WeakSet[Connection] = weakref.WeakSet()
+"""Those that somebody holds."""
+
+
 def connect(
     address: Address, environment: Mapping[str, str], connect_time: timedelta, read_time: timedelta
-) -> tuple[boto3.Session, Any]:
-    """Session and client. The client is safe from several threads, the session is not.
+) -> Connection:
+    """Session and client. A fork of a process that holds them for the same takes those over: a client of its own would
+    cost each worker of a mover 80 ms and 25 MB.
 
     Raises:
         ConfigError: The profile does not exist, or half of the credentials is missing.
         AccessDenied: The credentials' provider refuses.
     """
+    words = {name: value for name, value in environment.items() if name.startswith("AWS_")}
+    asked = address, words, connect_time, read_time
+    made = next((each for each in _held if each.is_inherited(asked)), None)
+    if made is not None:
+        made.take_over()
+    else:
+        made = Connection(*_connect(address, environment, connect_time, read_time), asked)
+        _held.add(made)
+    return made
+
+
+def _connect(
+    address: Address, environment: Mapping[str, str], connect_time: timedelta, read_time: timedelta
+) -> tuple[boto3.Session, Any]:
     key, secret = environment.get("AWS_ACCESS_KEY_ID") or None, environment.get("AWS_SECRET_ACCESS_KEY") or None
     if (key is None) != (secret is None):
         raise ConfigError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together; one of them is not set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import secrets
 import shutil
 import subprocess
@@ -428,3 +429,32 @@ def test_keys_of_any_prefix_are_signed_as_they_are_sent(server: FaultyS3) -> Non
     store = S3ObjectStore(parse(f"s3://{BUCKET}/it's=(a)@b!*", words), words, PATIENCE)
     store.put("a", b"body")
     assert store.get("a") == b"body" and [one.key for one in store.list()] == ["a"]
+
+
+@pytest.mark.parametrize("is_for_the_same", [True, False])
+def test_a_fork_has_connections_of_its_own(certificate: Path, *, is_for_the_same: bool) -> None:
+    """A worker takes the client over, not its connections: what both ask for at once reaches each unmixed."""
+    with FaultyS3(certificate) as server:
+        words = {**environment(server.endpoint), "AWS_CA_BUNDLE": str(certificate)}
+        others = words if is_for_the_same else {**words, "AWS_ACCESS_KEY_ID": "somebody else"}
+        store = S3ObjectStore(parse(f"s3://{BUCKET}/vault", words), words, PATIENCE)
+        bodies = {f"key-{number}": secrets.token_bytes(50_000) for number in range(20)}
+        for key, body in bodies.items():
+            store.put(key, body)
+
+        def work() -> None:
+            own = S3ObjectStore(parse(f"s3://{BUCKET}/vault", others), others, PATIENCE)
+            for key, body in bodies.items():
+                assert own.get(key) == body
+            own.close()
+
+        workers = [multiprocessing.get_context("fork").Process(target=work) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for key, body in bodies.items():
+            assert store.get(key) == body
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0, 0]
+        assert all(store.get(key) == body for key, body in bodies.items())
+        store.close()
