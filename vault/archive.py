@@ -129,11 +129,12 @@ def _chunk_bytes_of(folder: int) -> int:
 
 
 class _Folder:
-    """A folder on its way to becoming a tree: one slot per name, filled in any order as answers come."""
+    """A folder on its way to becoming a tree: one slot per name, filled in any order as answers come; or its tree."""
 
     def __init__(self, above: _Folder | None, slot: int, node: Node | None, path: bytes) -> None:
         self.above, self.slot, self.node, self.path = above, slot, node, path
         self.slots: list[bytes | None] = []
+        self.tree: bytes | None = None
         self.pending = 1  # the walk itself
         self.is_lost = False
 
@@ -228,7 +229,8 @@ class _Archive:
         names = listed[first : first + BATCH_NAMES]
         frame.next += len(names)
         frame.folder.pending += 1
-        self._crew.do(Names(frame.folder.path, names, frame.earlier), partial(self._filed, frame.folder, first))
+        job = Names(frame.folder.path, names, frame.earlier, len(names) == len(listed))
+        self._crew.do(job, partial(self._filed, frame.folder, first))
 
     def _filed(self, folder: _Folder, first: int, answer: Filed | Chunked) -> None:
         self._take(answer)
@@ -239,6 +241,7 @@ class _Archive:
         self.files += answer.files
         self.data_bytes += answer.data_bytes
         self._tally.add(files=answer.files, data_bytes=answer.data_bytes)
+        folder.tree = answer.tree
         below: list[_Frame] = []
         for slot, entry in enumerate(answer.entries, first):
             if not isinstance(entry, Node):
@@ -308,7 +311,7 @@ class _Archive:
             if folder.is_lost and folder.above is not None:
                 folder = folder.above
                 continue
-            tree = self._writer.save(BlobKind.TREE, encode_tree(slot for slot in folder.slots if slot is not None))
+            tree = folder.tree or self._save(folder)
             folder.slots = []
             if folder.above is None or folder.node is None:
                 self._root = tree
@@ -316,6 +319,9 @@ class _Archive:
             folder.node.subtree = tree
             folder.above.slots[folder.slot] = encode_node(folder.node)
             folder = folder.above
+
+    def _save(self, folder: _Folder) -> bytes:
+        return self._writer.save(BlobKind.TREE, encode_tree(slot for slot in folder.slots if slot is not None))
 
 
 def _joined(folder: bytes, name: bytes) -> bytes:

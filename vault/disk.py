@@ -85,7 +85,8 @@ def apply_facts(node: Node, facts: FolderFacts) -> None:
 
 def names_in(folder: int) -> list[bytes]:
     """The names in an open folder, in the order of their bytes."""
-    return sorted(map(os.fsencode, os.listdir(folder)))
+    listed = os.listdir(folder)
+    return sorted(os.fsencode("\0".join(listed)).split(b"\0")) if listed else []  # one conversion for all
 
 
 def path_below(folder: int, name: bytes) -> bytes:

@@ -22,7 +22,7 @@ from vault.earlier import EarlierFolder
 from vault.files import SealedFiles
 from vault.folders import Folders
 from vault.index import Index
-from vault.nodes import DIR, FILE, SOCKET, SYMLINK, Node, encode_node
+from vault.nodes import DIR, FILE, SOCKET, SYMLINK, Node, encode_node, encode_tree
 from vault.reading import BlobReader
 from vault.writing import BlobWriter, CrewWriter, PackWriter, StoredPack
 
@@ -38,11 +38,14 @@ Facts = tuple[int, int, int, int]
 
 
 class Names(NamedTuple):
-    """A job: names in a folder, and the tree of an earlier copy of that folder, or nothing."""
+    """A job: names in a folder, and the tree of an earlier copy of that folder, or nothing. ``are_all``: the folder
+    holds no others.
+    """
 
     folder: bytes
     names: list[bytes]
     earlier: bytes
+    are_all: bool
 
 
 class Chunks(NamedTuple):
@@ -59,6 +62,7 @@ class Chunks(NamedTuple):
 class Filed(NamedTuple):
     """What names became: a node's text each; or a node, of a folder to walk (``subtree``: its earlier tree) or of a
     file to read by chunks; or None, where nothing can be stored. ``packs``: what was stored since the last answer.
+    ``tree``: of a folder of which no more is to be done, and entries are not given.
     """
 
     entries: list[bytes | Node | None]
@@ -66,6 +70,7 @@ class Filed(NamedTuple):
     files: int
     data_bytes: int
     packs: list[StoredPack]
+    tree: bytes | None = None
 
 
 class Chunked(NamedTuple):
@@ -145,7 +150,11 @@ class Filer:
                 work.miss(name, _why(error))
             except UnicodeEncodeError:
                 work.miss(name, "an extended attribute's name is no UTF-8")
-        return Filed(work.entries, work.wrong, work.files, work.data_bytes, self._writer.taken())
+        entries, tree = work.entries, None
+        if job.are_all and not any(isinstance(entry, Node) for entry in entries):
+            texts = (entry for entry in entries if isinstance(entry, bytes))
+            entries, tree = [], self._writer.save(BlobKind.TREE, encode_tree(texts))
+        return Filed(entries, work.wrong, work.files, work.data_bytes, self._writer.taken(), tree)
 
     def _earlier_folder(self, tree: bytes) -> EarlierFolder:
         """The earlier copy of a folder; a tree that cannot be read costs time, not safety: its files are read again."""

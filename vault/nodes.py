@@ -8,6 +8,7 @@ own image's.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import stat
 from collections.abc import Callable, Iterable
@@ -77,18 +78,10 @@ class Node:
 
 def encode_node(node: Node) -> bytes:
     """The node's JSON. The access time is the modification time, or every reading would change every tree."""
-    mode, mtime = _go_mode(node.type, node.mode), format_instant(node.mtime)
-    text = (
-        f'{{"name":"{encode_name(node.name)}","type":"{node.type}",' + (f'"mode":{mode},' if mode else "")
-    ) + f'"mtime":"{mtime}","atime":"{mtime}","ctime":"{format_instant(node.ctime)}","uid":{node.uid},"gid":{node.gid}'
-    if node.inode:
-        text += f',"inode":{node.inode}'
-    if node.device_id:
-        text += f',"device_id":{node.device_id}'
-    if node.size:
-        text += f',"size":{node.size}'
-    if node.links:
-        text += f',"links":{node.links}'
+    text = f'{{"name":"{encode_name(node.name)}' + _encode_facts(
+        node.type, node.mode, node.mtime, node.ctime, node.uid, node.gid, node.inode, node.device_id, node.size,
+        node.links,
+    )  # fmt: skip
     if node.target:
         text += _encode_target(node.target)
     if node.xattrs:
@@ -99,6 +92,33 @@ def encode_node(node: Node) -> bytes:
     if node.type == DIR:
         text += f',"subtree":"{node.subtree.hex()}"'
     return (text + "}").encode()
+
+
+def plain_file(found: os.stat_result) -> bytes:
+    """What ``encode_node`` writes between the name of a regular file that has no other name and no attributes, and the
+    ids of its blobs.
+    """
+    text = _encode_facts(
+        FILE, found.st_mode & 0o7777, found.st_mtime_ns, found.st_ctime_ns, found.st_uid, found.st_gid, found.st_ino, 0,
+        found.st_size, 1,
+    )  # fmt: skip
+    return (text + ',"content":[').encode()
+
+
+def _encode_facts(
+    kind: str, mode: int, mtime: int, ctime: int, uid: int, gid: int, inode: int, device_id: int, size: int, links: int
+) -> str:
+    go_mode, modified = _go_mode(kind, mode), format_instant(mtime)
+    changed = modified if ctime == mtime else format_instant(ctime)
+    text = f'","type":"{kind}",' + (f'"mode":{go_mode},' if go_mode else "")
+    text += f'"mtime":"{modified}","atime":"{modified}","ctime":"{changed}","uid":{uid},"gid":{gid}'
+    if inode:
+        text += f',"inode":{inode}'
+    if device_id:
+        text += f',"device_id":{device_id}'
+    if size:
+        text += f',"size":{size}'
+    return text + f',"links":{links}' if links else text
 
 
 @lru_cache(maxsize=1024)

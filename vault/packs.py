@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from refloat.errors import IntegrityError
 from vault.blobs import ID_BYTES, BlobCodec, BlobKind, PackedBlob
@@ -99,13 +100,18 @@ class ClosedPack:
     blobs: tuple[PackedBlob, ...]
 
 
+def new_buffer(size: int) -> mmap:
+    """Memory for a pack: what of it is not touched takes none, and a store may write from it past the page cache."""
+    return mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+
+
 class PackBuilder:
     """One open pack in one buffer, which sealed blobs are written into directly. Not thread-safe."""
 
-    def __init__(self, kind: BlobKind, buffer: bytearray | int) -> None:
+    def __init__(self, kind: BlobKind, buffer: mmap | int) -> None:
         """``buffer``: what it is built in, whatever it holds; or the bytes of a new one."""
         self.kind = kind
-        self._buffer = bytearray(buffer) if isinstance(buffer, int) else buffer
+        self._buffer = new_buffer(buffer) if isinstance(buffer, int) else buffer
         self._used = 0
         self._blobs: list[PackedBlob] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
+from mmap import mmap
 from typing import NamedTuple
 
 from refloat.clock import Deadline
@@ -57,7 +58,7 @@ class PackWriter:
         self._slots = threading.BoundedSemaphore(uploads)
         self._pool = ThreadPoolExecutor(uploads, thread_name_prefix="store packs")
         self._uploads: list[Future[None]] = []
-        self._spare: list[bytearray] = []
+        self._spare: list[mmap] = []
 
     def save(self, kind: BlobKind, plain: bytes | bytearray | memoryview, blob_id: bytes | None = None) -> bytes:
         """Store a blob unless the vault holds it; its id. It is durable after ``flush``.
@@ -100,7 +101,7 @@ class PackWriter:
         with self._guard:
             if (kind, blob_id) in self._claimed or self._index.has(kind, blob_id):
                 return False
-            if self._claims is not None and not self._claims.take(blob_id):
+            if self._claims is not None and not self._claims.take(kind, blob_id):
                 return False
             self._claimed.add((kind, blob_id))
             return True
@@ -111,18 +112,20 @@ class PackWriter:
             self._upload(builder)
             builder = None
         if builder is None:
-            builder = self._open[kind, thread] = PackBuilder(kind, self._buffer(len(plain)))
+            builder = self._open[kind, thread] = PackBuilder(kind, self._buffer(kind, len(plain)))
         builder.add(blob_id, plain, self._files.codec)
         if builder.is_full:
             del self._open[kind, thread]
             self._upload(builder)
 
-    def _buffer(self, blob_bytes: int) -> bytearray | int:
-        """A buffer that a stored pack has left, for the system takes 15 ms to find 17 MiB; or the size of a new one."""
+    def _buffer(self, kind: BlobKind, blob_bytes: int) -> mmap | int:
+        """A buffer that a stored pack has left, for the system takes 15 ms to find 17 MiB; or the size of a new one, as
+        for trees, which mostly fill little of it: what is not touched is no memory yet.
+        """
         if blob_bytes + SPARE_BYTES > CAPACITY_BYTES:
             return blob_bytes + SPARE_BYTES
         with self._guard:
-            return self._spare.pop() if self._spare else CAPACITY_BYTES
+            return self._spare.pop() if self._spare and kind is BlobKind.DATA else CAPACITY_BYTES
 
     def _upload(self, builder: PackBuilder) -> None:
         """Hand a pack to the store's threads; waits while as many are under way as may be."""
@@ -146,7 +149,7 @@ class PackWriter:
         finally:
             buffer = pack.body.obj
             pack.body.release()
-            if isinstance(buffer, bytearray) and len(buffer) == CAPACITY_BYTES:
+            if isinstance(buffer, mmap) and len(buffer) == CAPACITY_BYTES:
                 with self._guard:
                     self._spare.append(buffer)
             self._slots.release()
