@@ -189,7 +189,7 @@ class _Archive:
             self._frames.append(_Frame(_Folder(None, 0, None, b""), parent))
             while self._next() or self._crew.wait():
                 self._tally.add()
-            self._crew.finish(self._take)
+            self._crew.finish(self._last)
         finally:
             self._folders.close()
         if self._root is None:
@@ -301,6 +301,11 @@ class _Archive:
     def _take(self, answer: Filed | Chunked) -> None:
         """What a worker stored is named in this mover's index files."""
         self._writer.adopt(answer.packs)
+
+    def _last(self, answer: Filed | Chunked) -> None:
+        self._take(answer)
+        if isinstance(answer, Filed):
+            self._writer.adopt_trees(answer.trees)
 
     def _release(self, folder: _Folder) -> None:
         """One entry of a folder is complete; the last one makes it a tree, and may make those above trees too."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from vault.files import SealedFiles
 from vault.folders import Folders
 from vault.index import Index
 from vault.nodes import DIR, FILE, SOCKET, SYMLINK, Node, encode_node, encode_tree
+from vault.packs import SealedBlob
 from vault.reading import BlobReader
 from vault.writing import BlobWriter, CrewWriter, PackWriter, StoredPack
 
@@ -62,7 +63,8 @@ class Chunks(NamedTuple):
 class Filed(NamedTuple):
     """What names became: a node's text each; or a node, of a folder to walk (``subtree``: its earlier tree) or of a
     file to read by chunks; or None, where nothing can be stored. ``packs``: what was stored since the last answer.
-    ``tree``: of a folder of which no more is to be done, and entries are not given.
+    ``tree``: of a folder of which no more is to be done, and entries are not given. ``trees``: with the last answer,
+    those that are in no pack yet.
     """
 
     entries: list[bytes | Node | None]
@@ -71,6 +73,7 @@ class Filed(NamedTuple):
     data_bytes: int
     packs: list[StoredPack]
     tree: bytes | None = None
+    trees: Sequence[SealedBlob] = ()
 
 
 class Chunked(NamedTuple):
@@ -126,8 +129,9 @@ class Filer:
 
     def finish(self) -> Filed:
         """Store what is still open."""
+        trees = self._writer.trees()
         self._writer.flush()
-        return Filed([], [], 0, 0, self._writer.taken())
+        return Filed([], [], 0, 0, self._writer.taken(), trees=trees)
 
     def close(self) -> None:
         """Let go of folders, threads and, where it is its own, the store."""

@@ -100,6 +100,10 @@ class ClosedPack:
     blobs: tuple[PackedBlob, ...]
 
 
+SealedBlob = tuple[PackedBlob, bytes]
+"""A blob, and its sealed bytes."""
+
+
 def new_buffer(size: int) -> mmap:
     """Memory for a pack: what of it is not touched takes none, and a store may write from it past the page cache."""
     return mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
@@ -150,6 +154,10 @@ class PackBuilder:
         self._buffer[self._used : self._used + len(sealed)] = sealed
         self._blobs.append(blob._replace(offset=self._used))
         self._used += len(sealed)
+
+    def sealed(self) -> list[SealedBlob]:
+        """What is in it so far, for another pack to take over."""
+        return [(blob, bytes(self._buffer[blob.offset : blob.offset + blob.sealed_bytes])) for blob in self._blobs]
 
     def close(self, codec: BlobCodec) -> ClosedPack:
         """Write header and length. The builder is not used again.

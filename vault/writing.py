@@ -20,7 +20,7 @@ from vault.blobs import BlobKind
 from vault.claims import Claims
 from vault.files import FileKind, SealedFiles, write_named
 from vault.index import Index, encode_pack, join_packs
-from vault.packs import TARGET_BYTES, ClosedPack, PackBuilder
+from vault.packs import TARGET_BYTES, ClosedPack, PackBuilder, SealedBlob
 
 CAPACITY_BYTES = TARGET_BYTES + (5 << 18)
 """A pack's buffer: the target, one chunk beyond it, and the header."""
@@ -107,16 +107,21 @@ class PackWriter:
             return True
 
     def _add(self, kind: BlobKind, thread: int, blob_id: bytes, plain: bytes | bytearray | memoryview) -> None:
-        builder = self._open.get((kind, thread))
-        if builder is not None and not builder.has_room(len(plain)):
-            self._upload(builder)
-            builder = None
-        if builder is None:
-            builder = self._open[kind, thread] = PackBuilder(kind, self._buffer(kind, len(plain)))
+        builder = self._builder(kind, thread, len(plain))
         builder.add(blob_id, plain, self._files.codec)
         if builder.is_full:
             del self._open[kind, thread]
             self._upload(builder)
+
+    def _builder(self, kind: BlobKind, thread: int, blob_bytes: int) -> PackBuilder:
+        """An open pack with room for a blob."""
+        builder = self._open.get((kind, thread))
+        if builder is not None and not builder.has_room(blob_bytes):
+            self._upload(builder)
+            builder = None
+        if builder is None:
+            builder = self._open[kind, thread] = PackBuilder(kind, self._buffer(kind, blob_bytes))
+        return builder
 
     def _buffer(self, kind: BlobKind, blob_bytes: int) -> mmap | int:
         """A buffer that a stored pack has left, for the system takes 15 ms to find 17 MiB; or the size of a new one, as
@@ -180,6 +185,21 @@ class BlobWriter(PackWriter):
             for pack in packs:
                 self._stored(pack)
 
+    def adopt_trees(self, trees: Iterable[SealedBlob]) -> None:
+        """Store trees that workers sealed, as ``save`` does.
+
+        Raises:
+            RefloatError: The store refused an earlier pack.
+        """
+        for blob, sealed in trees:
+            if self._claim(BlobKind.TREE, blob.id):
+                with self._tree_guard:
+                    builder = self._builder(BlobKind.TREE, 0, len(sealed))
+                    builder.add_sealed(blob, sealed)
+                    if builder.is_full:
+                        del self._open[BlobKind.TREE, 0]
+                        self._upload(builder)
+
     def finish(self) -> None:
         """Store what is still open and name it in an index; call once, when no ``save`` runs any more.
 
@@ -218,6 +238,13 @@ class CrewWriter(PackWriter):
         with self._guard:
             packs, self._packs = self._packs, []
             return packs
+
+    def trees(self) -> list[SealedBlob]:
+        """Trees of a pack that is not full, which goes nowhere: the mover puts all workers' into one. Call before
+        ``flush``, once.
+        """
+        builder = self._open.pop((BlobKind.TREE, 0), None)
+        return builder.sealed() if builder else []
 
     def _stored(self, pack: StoredPack) -> None:
         self._packs.append(pack)
