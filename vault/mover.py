@@ -26,7 +26,8 @@ from vault.device import archive_device
 from vault.device_extract import extract_device
 from vault.extract import extract
 from vault.files import Reopen
-from vault.repository import OpenVault, open_vault
+from vault.opening import Opening
+from vault.repository import OpenVault
 from vault.tally import Tally
 
 EVERY = timedelta(seconds=1)
@@ -66,8 +67,10 @@ def _read_list(file: str) -> ChangedList:
         ) from error
 
 
-def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tally) -> MoverResult:
-    """Carry out a spec on a folder or a device.
+def run(
+    spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tally, opening: Opening | None = None
+) -> MoverResult:
+    """Carry out a spec on a folder or a device. ``opening``: of its vault, when somebody has begun with it.
 
     Raises:
         MissingKey: The environment holds no password.
@@ -77,13 +80,14 @@ def run(spec: MoverSpec, path: Path, environment: Mapping[str, str], tally: Tall
     password = environment.get(spec.password_env)
     if not password:
         raise MissingKey(f"the vault password is missing: variable {spec.password_env} is not set")
-    store = open_object_store(spec.vault_url, environment)
+    if opening is None or opening.asked != (spec.vault_url, password):
+        opening = Opening(spec.vault_url, environment, password)
+    vault = opening.vault()
     try:
-        vault = open_vault(store, password)
         reopen = partial(open_object_store, spec.vault_url, environment)
         moved = _WORK[spec.action, spec.mode](vault, spec, path, tally, reopen)
     finally:
-        store.close()
+        vault.close()
     return moved.model_copy(update={"seconds": round(monotonic_seconds() - begun, 3)})
 
 
@@ -155,7 +159,9 @@ _WORK = {
 }
 
 
-def serve(spec_text: str, path: Path, result_file: Path, environment: Mapping[str, str]) -> int:
+def serve(
+    spec_text: str, path: Path, result_file: Path, environment: Mapping[str, str], opening: Opening | None = None
+) -> int:
     """A mover's whole life; returns its exit code. The result is written whatever happens.
 
     SIGTERM and SIGINT end it with ``Interrupted``: nothing half-done is ever named by the vault, and an archive or
@@ -167,7 +173,7 @@ def serve(spec_text: str, path: Path, result_file: Path, environment: Mapping[st
         spec = read_spec(spec_text)
         _allow_many_files()
         with _ending_on_signals(tally), _reporting(spec, tally):
-            result = run(spec, path, environment, tally)
+            result = run(spec, path, environment, tally, opening)
     except RefloatError as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)  # noqa: T201
         _leave(result_of_failure(spec, error), result_file)
