@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from refloat.errors import ConfigError
 from refloat.recovery_point import FolderFacts
@@ -28,6 +31,8 @@ from vault.reading import BlobReader
 from vault.repository import OpenVault
 from vault.tally import Tally
 
+SYNC_BYTES = 64 << 20
+"""Small files that are written go to their disk when they are so many."""
 MOST_FOLDERS = 32
 """Folders that one worker visits at once; few at first, so that all workers have some."""
 
@@ -71,8 +76,8 @@ def extract(
 
     try:
         with translated(f"{root} cannot be filled"):
-            with crew_of(worker, is_forkable=reopen is not None, still=tally.add) as crew:
-                work = _Extract(vault, folder, crew, tally)
+            with crew_of(worker, is_forkable=reopen is not None, still=tally.add) as crew, _Syncing(folder) as syncing:
+                work = _Extract(vault, folder, crew, tally, syncing)
                 work.run(bytes.fromhex(tree))
             if top is not None:
                 node = Node(b"", DIR, 0, uid=0, gid=0, mtime=0, ctime=0)
@@ -82,6 +87,40 @@ def extract(
     finally:
         os.close(folder)
     return Extracted(work.files, work.data_bytes)
+
+
+class _Syncing:
+    """Brings what is written to its disk while more is written, so that little is left to wait for in the end."""
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+        self._under_way: Future[None] | None = None
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        if error is None and self._under_way is not None:
+            self._under_way.result()
+
+    def wrote(self, data_bytes: int) -> None:
+        """So much more is written.
+
+        Raises:
+            OSError: Something that was written before did not come to the disk; the system says so only once.
+        """
+        self._waiting_bytes += data_bytes
+        if self._waiting_bytes < SYNC_BYTES or (self._under_way is not None and not self._under_way.done()):
+            return
+        if self._under_way is not None:
+            self._under_way.result()
+        self._waiting_bytes = 0
+        self._under_way = self._pool.submit(placing.sync, self._folder)
 
 
 class _Folder:
@@ -103,14 +142,15 @@ class _Pieces:
 class _Extract:
     """One run of ``extract``."""
 
-    def __init__(self, vault: OpenVault, root: int, crew: Crew[Job, Made], tally: Tally) -> None:
+    def __init__(self, vault: OpenVault, root: int, crew: Crew[Job, Made], tally: Tally, syncing: _Syncing) -> None:
         self._reader = BlobReader(vault.files, vault.index())
-        self._folders, self._crew, self._tally = Folders(root), crew, tally
+        self._folders, self._crew, self._tally, self._syncing = Folders(root), crew, tally, syncing
         self._links: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
         self._unvisited: list[_Folder] = []
         self._slices: deque[tuple[_Folder, Slice]] = deque()
         self._apart: deque[tuple[_Folder, Node]] = deque()
         self._lanes: list[_Pieces | None] = [None] * crew.lanes
+        self._fitting = MOST_FOLDERS
         self.files = self.data_bytes = 0
 
     def run(self, tree: bytes) -> None:
@@ -133,7 +173,7 @@ class _Extract:
             folder, job = self._slices.popleft()
             self._crew.do(job, partial(self._sliced, folder))
         elif self._unvisited:
-            many = min(MOST_FOLDERS, -(-len(self._unvisited) // (4 * cores())))
+            many = min(self._fitting, -(-len(self._unvisited) // (4 * cores())))
             folders, self._unvisited = self._unvisited[-many:], self._unvisited[:-many]
             visit = Visit([(folder.path, folder.tree) for folder in folders])
             self._crew.do(visit, partial(self._visited, folders))
@@ -162,6 +202,9 @@ class _Extract:
 
     def _visited(self, folders: list[_Folder], answer: Made) -> None:
         self._count(answer)
+        fitting = [not entered.slices for entered in answer.folders]
+        # a folder too many is looked at twice: once for its names, once more for its files
+        self._fitting = min(self._fitting + 1, MOST_FOLDERS) if all(fitting) else max(1, fitting.index(False))
         for folder, entered in zip(folders, answer.folders, strict=True):
             for node in entered.below:
                 folder.pending += 1
@@ -182,6 +225,7 @@ class _Extract:
         self.files += answer.files
         self.data_bytes += answer.data_bytes
         self._tally.add(files=answer.files, data_bytes=answer.data_bytes)
+        self._syncing.wrote(answer.data_bytes)
 
     def _begin_apart(self, folder: _Folder, node: Node, lane: int) -> None:
         """A file of several blobs or names: one more name of a file that is there, or one to be filled by pieces."""
