@@ -17,9 +17,10 @@ from benchmarks.places import Place
 from benchmarks.spent import Failed, Spent, run
 from refloat import __version__
 from refloat.errors import RefloatError
-from refloat.recovery_point import Consistency, RecoveryPoint, VolumeCopy, new_id
+from refloat.recovery_point import RecoveryPoint, VolumeCopy, new_id
 from refloat.registry import open_object_store
 from refloat.transfer import MoverResult, MoverSpec, parse_result
+from refloat.values import Consistency
 from vault.catalogue import seal
 from vault.repository import init, open_vault
 

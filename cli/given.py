@@ -17,8 +17,9 @@ from refloat.duration import parse_duration
 from refloat.errors import ConfigError
 from refloat.plan import Mappings, Objective
 from refloat.policy import Objectives, PasswordSource, ProtectionPolicy, SecretRef, VaultLocation
-from refloat.recovery_point import Consistency, RecoveryPoint
+from refloat.recovery_point import RecoveryPoint
 from refloat.target import ClusterRef
+from refloat.values import Consistency
 
 VAULT = "REFLOAT_VAULT"
 WRAPPER = "REFLOAT_WRAPPER"

@@ -18,14 +18,16 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.config_exception import ConfigException
 
 from kube import watching
-from kube.exec import ExecResult, run_in_pod
+from kube.exec import ExecResult, connect, run_in_pod
 from kube.kinds import Kind, name_of, served_kinds
+from kube.sessions import ExecSession
 from kube.transport import Transport
 from refloat.errors import ConfigError, Expired, ObjectMissing
 
 PAGE = 500
 CONFIG: Any = config  # the library carries no types
 POOL = 32
+SESSION_OPENS_WITHIN = timedelta(seconds=10)
 Object = dict[str, Any]
 
 
@@ -286,16 +288,23 @@ class Cluster:
         stdin: bytes | None = None,
     ) -> ExecResult:
         """Run a command in a container and wait for its end; see ``kube.exec``."""
+        url, what = self._exec_url(namespace, pod, container, command, stdin=stdin is not None)
+        return run_in_pod(url, self._headers(), self._tls(), timeout=timeout, stdin=stdin, what=what)
+
+    def session(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> ExecSession:
+        """Start a command in a container and stay in touch with it; see ``kube.sessions``."""
+        url, what = self._exec_url(namespace, pod, container, command, stdin=True)
+        return ExecSession(connect(url, self._headers(), self._tls(), SESSION_OPENS_WITHIN, what), what)
+
+    def _exec_url(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdin: bool
+    ) -> tuple[str, str]:
         query = {
             "container": container, "command": [*command], "stdout": "true", "stderr": "true",
-            "stdin": "true" if stdin is not None else "",
+            "stdin": "true" if stdin else "",
         }  # fmt: skip
         path = self.kind_of("Pod").path(namespace, pod, subresource="exec")
-        what = f"exec in {namespace}/{pod}"
-        headers = self._headers()
-        return run_in_pod(
-            self._transport.url(path, query), headers, self._tls(), timeout=timeout, stdin=stdin, what=what
-        )
+        return self._transport.url(path, query), f"exec in {namespace}/{pod}"
 
     def _tls(self) -> dict[str, Any]:
         """The connection's TLS settings as websocket-client takes them; empty for plain HTTP."""

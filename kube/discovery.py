@@ -128,6 +128,12 @@ def pods_of(belonging: Iterable[Found]) -> list[Pod]:
             labels=dict(found.manifest["metadata"].get("labels") or {}),
             annotations=dict(found.manifest["metadata"].get("annotations") or {}),
             containers=tuple(each["name"] for each in found.manifest["spec"]["containers"]),
+            images=tuple(each.get("image", "") for each in found.manifest["spec"]["containers"]),
+            claims=tuple(
+                volume["persistentVolumeClaim"]["claimName"]
+                for volume in found.manifest["spec"].get("volumes") or []
+                if "persistentVolumeClaim" in volume
+            ),
         )
         for found in belonging
         if found.ref.kind == "Pod" and (found.manifest.get("status") or {}).get("phase") not in ("Succeeded", "Failed")

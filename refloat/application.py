@@ -16,6 +16,7 @@ RUN_LABEL = f"{LABEL_PREFIX}/run"
 """Label of everything a run creates: the run's id."""
 APPLICATION_LABEL = f"{LABEL_PREFIX}/application"
 MAX_HOOK = timedelta(minutes=10)
+MAX_HOLD = timedelta(minutes=5)
 
 
 class Document(BaseModel):
@@ -80,6 +81,47 @@ class Hook(Document):
         return self
 
 
+class Quiesce(Document):
+    """How the pods that ``selector`` chooses are held, where their image does not tell or tells wrongly."""
+
+    namespace: str | None = Field(default=None, description="Default: every namespace of the application.")
+    selector: str = ""
+    container: str | None = Field(
+        default=None, description="Default: the first whose image is recognised, or the first."
+    )
+    engine: str = Field(min_length=1, description="A quiescer's name, or none: these pods are not held.")
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class HoldRules(Document):
+    """When the application is held, for how long at most, and in which order it is frozen."""
+
+    mode: Literal["auto", "always", "never"] = Field(
+        default="auto", description="auto: not where one atomic cut of one engine is enough by itself."
+    )
+    soft_budget: Duration = Field(default=timedelta(seconds=10), alias="softBudget")
+    hard_budget: Duration = Field(default=timedelta(seconds=30), alias="hardBudget")
+    lease: Duration = Field(default=timedelta(seconds=10), description="Silence after which every pod thaws by itself.")
+    heartbeat: Duration = timedelta(seconds=1)
+    order: tuple[str, ...] = Field(
+        default=(), description="Label selectors in freezing order; pods that none chooses come last, by default order."
+    )
+    allow_inconsistent: bool = Field(
+        default=False, alias="allowInconsistent", description="Seal a point although its certificate says inconsistent."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> HoldRules:
+        second = timedelta(seconds=1)
+        if not second <= self.soft_budget <= self.hard_budget <= MAX_HOLD:
+            raise ValueError(f"softBudget is at least 1s, hardBudget no less and at most {MAX_HOLD.seconds}s")
+        if not 3 * second <= self.lease <= self.hard_budget:
+            raise ValueError("lease is at least 3s and no longer than hardBudget")
+        if not timedelta(milliseconds=100) <= self.heartbeat <= self.lease / 3:
+            raise ValueError("heartbeat is at least 100ms and at most a third of the lease")
+        return self
+
+
 class Application(Document):
     """What is protected as one unit. Names are DNS labels, as Kubernetes' own."""
 
@@ -88,6 +130,8 @@ class Application(Document):
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     members: tuple[Member, ...] = Field(min_length=1)
     hooks: tuple[Hook, ...] = ()
+    quiesce: tuple[Quiesce, ...] = ()
+    hold: HoldRules = HoldRules()
 
     @property
     def namespaces(self) -> tuple[str, ...]:

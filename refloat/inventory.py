@@ -56,7 +56,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Pod:
-    """One running pod of the application, for hooks."""
+    """One running pod of the application, for hooks and the hold."""
 
     namespace: str
     name: str
@@ -65,6 +65,10 @@ class Pod:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     containers: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    """Of the containers, in their order."""
+    claims: tuple[str, ...] = ()
+    """Names of the claims it mounts."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from refloat.recovery_point import FolderFacts, ObjectRef, Value
+from refloat.recovery_point import FolderFacts, ObjectRef
+from refloat.values import Value
 
 
 class Objective(Value):

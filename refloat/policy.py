@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from refloat.application import Document, ObjectRule
 from refloat.duration import Duration
-from refloat.recovery_point import Consistency
+from refloat.values import Consistency
 
 SCHEDULE_SHARE = 0.8
 """Share of the RPO between two runs: what is left pays for the run itself."""

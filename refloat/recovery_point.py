@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta
-from enum import Enum
-from functools import total_ordering
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
+from refloat.certificate import Certificate
 from refloat.duration import Duration
+from refloat.values import Consistency, Value
 
 DESCRIPTOR = "recovery-point.json"
 """Name of the descriptor at the root of a point's tree."""
 OBJECTS = "objects"
 VOLUMES = "volumes"
-
-
-@total_ordering
-class Consistency(Enum):
-    """The label of a point, lowest first in order: labels only ever go down."""
-
-    INCONSISTENT = "inconsistent"
-    CRASH = "crash-consistent"
-    GROUP_CRASH = "group-crash-consistent"
-    APPLICATION = "application-consistent"
-
-    def __lt__(self, other: Consistency) -> bool:
-        order = list(Consistency)
-        return order.index(self) < order.index(other)
-
-
-class Value(BaseModel):
-    """Base of what programs exchange: frozen; unknown fields of a later version are kept out silently."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ObjectRef(Value):
@@ -133,6 +113,7 @@ class RecoveryPoint(Value):
     objects: tuple[ObjectCopy, ...]
     volumes: tuple[VolumeCopy, ...]
     hooks: tuple[HookRecord, ...] = ()
+    certificate: Certificate | None = Field(default=None, description="None: a point of before certificates.")
     exceptions: tuple[dict[str, Any], ...] = Field(default=(), description="Declared exceptions that applied.")
     warnings: tuple[str, ...] = ()
     refloat_version: str

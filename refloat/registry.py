@@ -9,10 +9,12 @@ from typing import Any, cast
 from refloat.errors import ConfigError, UnknownProvider
 from refloat.ports.key_wrapper import KeyWrapper, KeyWrapperFactory
 from refloat.ports.object_store import ObjectStore, ObjectStoreFactory
+from refloat.ports.quiescer import Quiescer
 
 OBJECT_STORES = "refloat.object_stores"
 VOLUME_SNAPSHOTTERS = "refloat.volume_snapshotters"
 KEY_WRAPPERS = "refloat.key_wrappers"
+QUIESCERS = "refloat.quiescers"
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
@@ -68,3 +70,12 @@ def open_key_wrapper(url: str, environment: Mapping[str, str]) -> KeyWrapper:
     """
     make = cast("KeyWrapperFactory", factory(KEY_WRAPPERS, url.partition("://")[0]))
     return make(url, environment)
+
+
+def open_quiescers() -> dict[str, Quiescer]:
+    """Every installed quiescer by its engine's name.
+
+    Raises:
+        UnknownProvider: The package of one does not import.
+    """
+    return {name: cast("Quiescer", factory(QUIESCERS, name)()) for name in sorted(installed(QUIESCERS))}

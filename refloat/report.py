@@ -12,7 +12,8 @@ from refloat.clock import now
 from refloat.duration import Duration
 from refloat.plan import RecoveryPlan
 from refloat.policy import ProtectionPolicy
-from refloat.recovery_point import CataloguedPoint, RecoveryPoint, Value
+from refloat.recovery_point import CataloguedPoint, RecoveryPoint
+from refloat.values import Value
 
 
 class StepTime(Value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refloat.recovery_point import Value
+from refloat.values import Value
 
 
 class ClusterRef(Value):

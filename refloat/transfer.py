@@ -9,7 +9,8 @@ from pydantic import Field
 
 from refloat.errors import RefloatError, from_json
 from refloat.ports.changed_blocks import ChangedList
-from refloat.recovery_point import FolderFacts, Value
+from refloat.recovery_point import FolderFacts
+from refloat.values import Value
 
 TERMINATION_LIMIT_BYTES = 4096
 """Kubernetes cuts a container's termination message here (core/v1 ContainerStatus)."""

@@ -16,8 +16,8 @@ from refloat.duration import format_duration
 from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
 from refloat.inventory import Inventory
 from refloat.policy import ProtectionPolicy
-from refloat.recovery_point import Consistency
 from refloat.target import ClusterRef
+from refloat.values import Consistency
 from tasks.step import note, step, warn
 
 GROUP = "VolumeGroupSnapshot.groupsnapshot.storage.k8s.io"

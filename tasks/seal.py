@@ -13,8 +13,9 @@ from refloat.errors import IntegrityError
 from refloat.export import Export
 from refloat.inventory import Inventory
 from refloat.policy import ProtectionPolicy
-from refloat.recovery_point import CataloguedPoint, Consistency, HookRecord, RecoveryPoint, VolumeCopy, new_id
+from refloat.recovery_point import CataloguedPoint, HookRecord, RecoveryPoint, VolumeCopy, new_id
 from refloat.target import ClusterRef
+from refloat.values import Consistency
 from tasks.step import note, step
 from vault.catalogue import seal as seal_in
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from refloat.errors import InvalidDocument
 from refloat.ports.volume_snapshotter import VolumeSnapshot
-from refloat.recovery_point import Value
+from refloat.values import Value
 
 CONTRACT_VERSION = 1
 

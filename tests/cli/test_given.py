@@ -10,7 +10,8 @@ from cli import given
 from refloat.errors import ConfigError
 from refloat.plan import Mappings
 from refloat.policy import PasswordSource, ProtectionPolicy, VaultLocation
-from refloat.recovery_point import Consistency, ObjectCopy, ObjectRef, RecoveryPoint, VolumeCopy
+from refloat.recovery_point import ObjectCopy, ObjectRef, RecoveryPoint, VolumeCopy
+from refloat.values import Consistency
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DOCUMENTED = ProtectionPolicy(

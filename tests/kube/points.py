@@ -11,7 +11,8 @@ from kube.membership import ref_of
 from kube.planning import make_plan
 from kube.sanitise import manifest_bytes, manifest_path
 from refloat.plan import Mappings, Planned
-from refloat.recovery_point import CataloguedPoint, Consistency, ObjectCopy, RecoveryPoint, VolumeCopy, new_id
+from refloat.recovery_point import CataloguedPoint, ObjectCopy, RecoveryPoint, VolumeCopy, new_id
+from refloat.values import Consistency
 from tests.contract.given import container, template
 
 Object = dict[str, Any]

@@ -9,7 +9,8 @@ import pytest
 from refloat.choosing import select
 from refloat.errors import NoEligibleRecoveryPoint
 from refloat.plan import Objective
-from refloat.recovery_point import CataloguedPoint, Consistency, RecoveryPoint
+from refloat.recovery_point import CataloguedPoint, RecoveryPoint
+from refloat.values import Consistency
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from refloat.application import Application, Hook, HookCommand, ObjectRule
 from refloat.duration import format_duration, parse_duration
 from refloat.policy import PasswordSource, ProtectionPolicy, VaultLocation
-from refloat.recovery_point import Consistency
 from refloat.transfer import TERMINATION_LIMIT_BYTES, MoverResult, parse_result
+from refloat.values import Consistency
 
 
 @given(st.integers(min_value=0, max_value=10**12))

@@ -12,16 +12,9 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from refloat.recovery_point import (
-    CataloguedPoint,
-    Consistency,
-    ObjectCopy,
-    ObjectRef,
-    RecoveryPoint,
-    VolumeCopy,
-    new_id,
-)
+from refloat.recovery_point import CataloguedPoint, ObjectCopy, ObjectRef, RecoveryPoint, VolumeCopy, new_id
 from refloat.registry import open_object_store
+from refloat.values import Consistency
 from vault.archive import Archived, archive
 from vault.catalogue import seal
 from vault.repository import OpenVault, open_vault

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from refloat.errors import ClocksDisagree
 from refloat.policy import Retention
-from refloat.recovery_point import Consistency, RecoveryPoint, VolumeCopy
+from refloat.recovery_point import RecoveryPoint, VolumeCopy
 from refloat.retention import KEEP_ALL, LAST_GOOD, NO_RULE, Decision, decide, last_good
+from refloat.values import Consistency
 from tests.tools.restic import needed, restic
 from tests.vault.given import PASSWORD
 from vault.files import FileKind, key_of, stored

@@ -1,0 +1,127 @@
+# The holder: keeps one engine still inside its own container for as long as somebody says so, and never longer.
+#
+# POSIX sh, no terminal. Lines on standard input: "freeze", "beat N", "release". Answers on standard output:
+#   refloat UPTIME ARMED FACTS | HELD N FACTS | RELEASED SINCE UNTIL | FAILED WHY | BROKEN WHY
+# It lets go on release, at the end of its input, after $lease seconds of silence, $hard seconds after the freeze began, and
+# on SIGTERM, SIGHUP and SIGINT. Silence and the hard limit are the watchdog's, a process of its own, started before anything
+# is frozen; it needs nothing of this one. Time is the node's uptime, which no wrong clock touches.
+#
+# Given before this text: $lease and $hard (whole seconds), $token (one word), the settings and functions of a quiescer:
+#   arm     connect, and whatever may take long; holds nothing yet
+#   freeze  hold; returns only when held
+#   beat    look whether it is still held; renew the engine's own timer where it has one
+#   release let go
+#   facts   set $facts to words KEY=VALUE that must not change during the hold
+#   undo    let go without the client, at any moment, twice as well; for the watchdog
+# Each returns 0 when it succeeded, else sets $why to one line. They may use: client, tell, hear, $heard, now, $dir.
+
+umask 077
+trap '' PIPE
+why= facts= heard= since= frozen= watch=
+
+now() { read -r up _ </proc/uptime; secs=${up%%.*}; }
+say() { now; printf 'refloat %s %s\n' "$up" "$*"; }
+mark() { now; echo "$secs" >"$dir/beat"; }
+is_whole() { [ -d "$dir" ] && [ ! -e "$dir/thawed" ]; }
+
+# client COMMAND...: start the engine's client; it reads what tell writes, and hear reads what it prints
+client() {
+  mkfifo "$dir/in" "$dir/out" || { why="no named pipe in $dir"; return 1; }
+  "$@" <"$dir/in" >"$dir/out" 2>&1 &
+  client=$!
+  echo "$client" >"$dir/client"
+  exec 3>"$dir/in" 4<"$dir/out"
+  rm -f "$dir/in" "$dir/out"
+}
+tell() { printf '%s\n' "$1" >&3; }
+# hear WORD: lines of the client up to one that is WORD, in $heard; fails when the client has ended
+hear() {
+  heard=
+  while IFS= read -r line <&4; do
+    [ "$line" = "$1" ] && return 0
+    heard="$heard${heard:+ }$line"
+  done
+  why=${heard:-the client ended}
+  return 1
+}
+
+watchdog() {
+  trap '' HUP INT TERM PIPE
+  while [ -d "$dir" ]; do
+    sleep 1
+    now
+    read -r last <"$dir/beat" || continue
+    read -r ends <"$dir/deadline" || ends=$((secs + 1))
+    if [ $((secs - last)) -ge "$lease" ]; then over="no word for $lease s"
+    elif [ "$secs" -ge "$ends" ]; then over="held for $hard s, the hard limit"
+    else continue; fi
+    echo "$over" >"$dir/thawed"
+    read -r client <"$dir/client" && kill -9 "$client"
+    undo
+    sleep 1
+    rm -rf "$dir"
+  done
+}
+
+leave() {
+  trap '' HUP INT TERM
+  read -r over 2>/dev/null <"$dir/thawed" && why=$over
+  exec 3>&- 4<&-
+  [ -z "${client:-}" ] || kill "$client" 2>/dev/null
+  [ -z "$frozen" ] || undo
+  [ -z "$watch" ] || kill -9 "$watch" 2>/dev/null
+  rm -rf "$dir"
+}
+fail() { leave; say "$1 ${why:-unknown}"; exit 1; }
+
+for base in /dev/shm /tmp /run /var/tmp; do
+  dir=$base/refloat-$token
+  mkdir "$dir" 2>/dev/null && break
+  dir=
+done
+[ -n "$dir" ] || { say "FAILED no place for a few bytes outside the volumes: /dev/shm, /tmp, /run and /var/tmp cannot be written"; exit 1; }
+trap 'why="ended by a signal"; fail BROKEN' HUP INT TERM
+mark
+watchdog </dev/null >/dev/null 2>&1 &
+watch=$!
+arm || fail FAILED
+facts
+say "ARMED $facts"
+
+while read -r word number; do
+  is_whole || fail BROKEN
+  mark
+  case $word in
+  freeze)
+    frozen=1
+    echo $((secs + hard)) >"$dir/deadline"
+    freeze || fail FAILED
+    since=$up
+    now
+    read -r ends <"$dir/deadline"
+    [ "$secs" -lt "$ends" ] || { why="held only after the hard limit"; fail FAILED; }
+    since=$up
+    is_whole || fail BROKEN
+    say "HELD 0 $facts"
+    ;;
+  beat)
+    [ -z "$frozen" ] || beat || fail BROKEN
+    facts
+    is_whole || fail BROKEN
+    say "HELD $number $facts"
+    ;;
+  release)
+    is_whole || fail BROKEN
+    now
+    until=$up
+    if [ -n "$frozen" ]; then release || fail BROKEN; fi
+    is_whole || fail BROKEN
+    frozen=
+    leave
+    say "RELEASED ${since:-$until} $until"
+    exit 0
+    ;;
+  esac
+done
+why="its input ended"
+fail BROKEN

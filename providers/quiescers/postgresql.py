@@ -1,0 +1,107 @@
+"""Quiescer of PostgreSQL: every table of every database is locked against writes, readers go on.
+
+https://www.postgresql.org/docs/current/explicit-locking.html (EXCLUSIVE conflicts with ROW EXCLUSIVE, which every write
+takes) and runtime-config-client (idle_in_transaction_session_timeout: the server ends the session and its locks).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from shlex import quote
+
+from refloat.errors import InvalidDocument, QuiesceFailed
+from refloat.ports.quiescer import PRIMARY, REPLICA, Ask, HoldScript, Place
+
+LOCK_SECONDS = 5
+"""Who waits behind our wait for locks does not wait longer than this."""
+OPTIONS = {"user", "host", "port", "database"}
+# where images differ: the socket's folder, the superuser's name, and where the password lies
+LOGIN = """export PGUSER="${user:-${PGUSER:-${POSTGRES_USER:-postgres}}}" PGPORT="${port:-${PGPORT:-5432}}"
+[ -n "${PGPASSWORD:-}" ] || PGPASSWORD=${POSTGRES_PASSWORD:-$(cat "${POSTGRES_PASSWORD_FILE:-/nowhere}" 2>/dev/null)}
+export PGPASSWORD PGCONNECT_TIMEOUT=5
+for PGHOST in ${host:-${PGHOST:-/var/run/postgresql /tmp 127.0.0.1}}; do
+  export PGHOST
+  psql -X -q -A -t -d postgres -c 'select 1' >/dev/null 2>&1 && break
+done
+"""
+DATABASES = (
+    "select json_agg(json_build_object('name', datname, 'replica', pg_is_in_recovery(), 'checkpoint', "
+    "(select rolsuper from pg_roles where rolname = current_user)) order by datname) "
+    "from pg_database where datallowconn and not datistemplate"
+)
+CONFIRM = """psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$database" -c "
+  set statement_timeout = '5s';
+  do \\$\\$ declare names text; begin
+    if not pg_is_in_recovery() then
+      select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid) into names
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and c.relpersistence <> 't'
+          and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_toast%';
+      if names is not null then execute 'lock table ' || names || ' in row exclusive mode'; end if;
+      perform txid_current();
+    end if;
+  end \\$\\$;"
+"""
+THAW = (
+    'psql -X -q -A -t -d postgres -c "select pg_terminate_backend(pid) from pg_stat_activity '
+    "where application_name = 'refloat-hold'\""
+)
+
+
+class PostgresqlQuiescer:
+    """One script per database, since table locks are a database's own."""
+
+    engine = "postgresql"
+    whole_by_one_cut = True
+
+    def recognises(self, image: str) -> bool:
+        """Images whose name says so: postgres, postgresql, postgis, timescaledb, spilo, cloudnative-pg's."""
+        name = image.rpartition("/")[2].partition(":")[0].partition("@")[0]
+        return name.startswith(("postgres", "postgis", "timescaledb", "spilo", "pgvector"))
+
+    def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:
+        """All databases that take connections, templates aside; ``database`` chooses one."""
+        if unknown := set(options) - OPTIONS:
+            raise InvalidDocument(f"postgresql has no option {', '.join(sorted(unknown))}; it has {sorted(OPTIONS)}")
+        settings = {key: value for key, value in options.items() if key != "database"}
+        login = "".join(f"{key}={quote(value)}\n" for key, value in settings.items()) + LOGIN
+        said = ask(("sh", "-c", f'{login}exec psql -X -q -A -t -d postgres -c "$0"', DATABASES))
+        try:
+            found = json.loads(said)
+        except ValueError as wrong:
+            raise QuiesceFailed(f"PostgreSQL in {place} gave no list of databases: {said[:200]}") from wrong
+        chosen = [each for each in found if options.get("database") in (None, each["name"])]
+        if not chosen:
+            raise InvalidDocument(f"PostgreSQL in {place} has no database {options['database']!r}")
+        functions = login + files(__package__).joinpath("postgresql.sh").read_text()
+        return [self._script(each, settings, functions, login) for each in chosen]
+
+    def _script(
+        self, database: Mapping[str, object], settings: Mapping[str, str], functions: str, login: str
+    ) -> HoldScript:
+        name, is_replica = str(database["name"]), bool(database["replica"])
+        inside = f"database={quote(name)}\n{login}"
+        return HoldScript(
+            engine=self.engine,
+            part=name,
+            method="standby: acknowledges no write" if is_replica else f"EXCLUSIVE locks on every table of {name}",
+            stops_writes=True,
+            ends_with="session",
+            functions=functions,
+            thaw=("sh", "-c", login + THAW),
+            confirm=("sh", "-c", inside + CONFIRM),
+            settings={
+                **settings,
+                "database": name,
+                "lock_seconds": str(LOCK_SECONDS),
+                "checkpoint": "1" if database["checkpoint"] else "",
+            },
+            rank=REPLICA if is_replica else PRIMARY,
+        )
+
+
+def open_quiescer() -> PostgresqlQuiescer:
+    """The entry point's factory."""
+    return PostgresqlQuiescer()
