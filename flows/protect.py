@@ -14,9 +14,10 @@ from refloat.policy import ProtectionPolicy
 from refloat.recovery_point import VolumeCopy, copy_in, new_id
 from refloat.report import ProtectReport, protect_report
 from refloat.target import ClusterRef
+from tasks.certify import certify
 from tasks.discover import discover
 from tasks.export_manifests import export_manifests
-from tasks.group_snapshot import group_snapshot
+from tasks.group_snapshot import CUT_LIMIT, group_snapshot, late_cut
 from tasks.lock import locked
 from tasks.preflight import preflight
 from tasks.quiesce import quiesce
@@ -42,7 +43,7 @@ def protect(
     cluster: ClusterRef = ClusterRef(),
     run: str | None = None,
 ) -> ProtectReport:
-    """Protect one application: discover, preflight, export, quiesce, cut, upload, seal, verify, sweep, report.
+    """Protect one application: discover, preflight, export, quiesce, cut, certify, upload, seal, verify, sweep, report.
 
     Args:
         application: The Application document, or the name of a block that holds it.
@@ -61,17 +62,23 @@ def protect(
         with locked(app.name, rules.vault, cluster, run=run) as previous:
             export = export_manifests(inventory)
             exported = now()
-            with quiesce(app, inventory, cluster) as hold:
-                snapshots = group_snapshot(inventory, cluster, run=run, group=cleared.group)
+            with quiesce(app, inventory, cleared.hold, cluster, run=run) as still:
+                within = still.left or CUT_LIMIT
+                cut = group_snapshot(
+                    inventory, cluster, run=run, group=cleared.group, within=within, instant=still.instant
+                )
+            if cut.is_late:
+                cut = late_cut(cut, cluster)
+            certificate = certify(app, rules, cut, still.parts, cleared.hold.unheld)
             warnings = recheck(app, inventory, cluster)
             story.show_progress(f"{app.name}: bytes into the vault")
-            for snapshot in snapshots:
+            for snapshot in cut.snapshots:
                 parent, chunks = copy_in(previous, snapshot.volume.name), rules.chunks_of(snapshot.volume.claim)
                 moving.append(
                     upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent, chunks=chunks)
                 )
             copies: list[VolumeCopy] = results(moving)
-            facts = Facts(run, started, exported, cleared.label, cleared.group, hold.records, warnings)
+            facts = Facts(run, started, exported, certificate, still.hooks, warnings)
             sealed = seal(inventory, export, copies, facts, rules, cluster)
         verify(sealed, rules.vault, cluster)
     return report_protect(protect_report(sealed, rules, previous, now(), story.steps))

@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from blocks.handles import open_cluster
 from kube.snapshots import wait_cut
 from providers.snapshotters.csi import open_snapshotter
 from refloat.application import APPLICATION_LABEL
+from refloat.clock import now
+from refloat.errors import SnapshotFailed
 from refloat.inventory import Inventory
-from refloat.ports.volume_snapshotter import VolumeSnapshot
+from refloat.ports.volume_snapshotter import Cut
 from refloat.target import ClusterRef
-from tasks.step import note, step
+from tasks.step import note, step, warn
 
 CUT_LIMIT = timedelta(seconds=60)
 """How long the cut may take; the external-snapshotter gives a driver one minute per call by default."""
 
 
 @step("group snapshot")
-def group_snapshot(inventory: Inventory, cluster: ClusterRef, *, run: str, group: bool) -> tuple[VolumeSnapshot, ...]:
+def group_snapshot(
+    inventory: Inventory,
+    cluster: ClusterRef,
+    *,
+    run: str,
+    group: bool,
+    within: timedelta = CUT_LIMIT,
+    instant: Callable[[], datetime] = now,
+) -> Cut:
     """Cut every volume: at one instant as a group, else in parallel with each cut time kept.
 
+    ``within`` is all the time there is while the application stands still; ``instant`` is the hold's clock.
+
     Raises:
-        SnapshotFailed: A volume was not cut within a minute; the driver's text is in the message.
+        SnapshotFailed: A volume could not be cut; the driver's text is in the message.
     """
+    asked = instant()
     if not inventory.volumes:
-        return ()
+        return Cut(asked, instant(), None)
     snapshotter = open_snapshotter(open_cluster(cluster))
     labels = {APPLICATION_LABEL: inventory.application}
     ticket = snapshotter.begin(inventory.volumes, run=run, labels=labels, group=group)
-    snapshots = wait_cut(snapshotter, ticket, timeout=CUT_LIMIT)
+    left = max(timedelta(0), within - (instant() - asked))
+    try:
+        snapshots = wait_cut(snapshotter, ticket, timeout=min(left, CUT_LIMIT))
+    except SnapshotFailed:
+        if left >= CUT_LIMIT or any(each.state == "failed" for each in snapshotter.poll(ticket)):
+            raise
+        warn("group snapshot", f"no cut within {within.total_seconds():.0f} s: the application is let go first")
+        return Cut(asked, None, ticket)
+    seen = instant()
     times = [snapshot.cut_at for snapshot in snapshots if snapshot.cut_at]
     skew = (max(times) - min(times)) / timedelta(milliseconds=1)
     note("group snapshot", f"cut {len(snapshots)} volumes by {ticket.method}, skew {skew:.0f} ms")
-    return snapshots
+    return Cut(asked, seen, ticket, snapshots)
+
+
+@step("late cut")
+def late_cut(cut: Cut, cluster: ClusterRef) -> Cut:
+    """Wait for a cut that did not come within the hold; it is worth no more than a power cut.
+
+    Raises:
+        SnapshotFailed: It does not come within a minute either.
+    """
+    assert cut.ticket is not None
+    return replace(cut, snapshots=wait_cut(open_snapshotter(open_cluster(cluster)), cut.ticket, timeout=CUT_LIMIT))

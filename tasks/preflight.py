@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from blocks.handles import open_cluster, open_or_init_vault, open_store
 from kube.cluster import Cluster
+from kube.hold_plan import HoldPlan, choose, plan_hold
 from kube.home import HOME
 from kube.hooks import plan_hooks
 from kube.rights import Right, missing_rights
@@ -16,6 +17,7 @@ from refloat.duration import format_duration
 from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
 from refloat.inventory import Inventory
 from refloat.policy import ProtectionPolicy
+from refloat.registry import open_quiescers
 from refloat.target import ClusterRef
 from refloat.values import Consistency
 from tasks.step import note, step, warn
@@ -25,10 +27,10 @@ GROUP = "VolumeGroupSnapshot.groupsnapshot.storage.k8s.io"
 
 @dataclass(frozen=True)
 class Cleared:
-    """A green preflight: how volumes will be cut, and the best label the point can carry."""
+    """A green preflight: how volumes will be cut, and who will be held meanwhile."""
 
     group: bool
-    label: Consistency
+    hold: HoldPlan
     is_vault_new: bool
 
 
@@ -42,12 +44,17 @@ def preflight(application: Application, inventory: Inventory, policy: Protection
         RefloatError: The class that names what is red (``Forbidden``, ``NotReady``, ``Unsupported``, ``WrongKey``, …).
     """
     target = open_cluster(cluster)
-    group = False
+    group, plan = False, HoldPlan()
 
     def snapshots() -> str:
         nonlocal group
-        group, text = check_snapshots(target, inventory, policy)
+        group, text = check_snapshots(target, inventory)
         return text
+
+    def hold() -> str:
+        nonlocal plan
+        plan = plan_hold(target, application, inventory, group=group)
+        return check_label(application, policy, plan, label_of(inventory, plan, group=group))
 
     run_checks(
         {
@@ -56,13 +63,14 @@ def preflight(application: Application, inventory: Inventory, policy: Protection
             "snapshots": snapshots,
             "rights": lambda: check_rights(target, application, inventory, group=group),
             "hooks": lambda: f"{len(plan_hooks(application, inventory))} to run",
+            "hold": hold,
             "store": lambda: check_store(target, policy),
         }
     )
     vault, created = open_or_init_vault(policy.vault, target)
     note("preflight", f"vault {policy.vault.url} {'created, encrypted' if created else 'opened, encrypted'}")
     vault.close()
-    return Cleared(group, label_of(inventory, group=group), created)
+    return Cleared(group, plan, created)
 
 
 def run_checks(checks: dict[str, Callable[[], str]]) -> None:
@@ -131,29 +139,43 @@ def needed_rights(application: Application, inventory: Inventory, *, group: bool
             if group:
                 rights += [Right(verb, GROUP, namespace) for verb in ("create", "get", "list", "delete")]
                 rights += [Right("patch", kind, namespace) for kind in ("PersistentVolumeClaim", snapshot)]
-    for namespace in sorted({hook.pod.namespace for hook in plan_hooks(application, inventory)}):
-        rights.append(Right("create", "Pod", namespace, subresource="exec"))
+    held = {choice.pod.namespace for choice in choose(application, inventory, open_quiescers()) if choice.quiescer}
+    for namespace in sorted({hook.pod.namespace for hook in plan_hooks(application, inventory)} | held):
+        # Kubernetes 1.35 and later ask for create, earlier ones for get, when the connection is a WebSocket
+        rights += [Right(verb, "Pod", namespace, subresource="exec") for verb in ("create", "get")]
     return rights
 
 
-def check_snapshots(cluster: Cluster, inventory: Inventory, policy: ProtectionPolicy) -> tuple[bool, str]:
-    """Snapshot classes exist, and the label they allow is one the policy accepts; returns whether a group is cut."""
+def check_snapshots(cluster: Cluster, inventory: Inventory) -> tuple[bool, str]:
+    """Snapshot classes exist; returns whether a group is cut."""
     if not inventory.volumes:
         return False, "no volumes"
     found = open_snapshotter(cluster).capabilities(inventory.volumes)
     group = found.group and len(inventory.volumes) > 1
-    label = label_of(inventory, group=group)
-    if label < policy.accept:
-        raise ConsistencyTooLow(
-            f"{len(inventory.volumes)} volumes cannot be cut at one instant (no group snapshot class for all of them); "
-            f"the point would be {label.value}, the policy accepts {policy.accept.value} at least"
-        )
     return group, f"class {found.group_class if group else found.snapshot_class}, {'group' if group else 'each volume'}"
 
 
-def label_of(inventory: Inventory, *, group: bool) -> Consistency:
-    """The best label without a proven hold: one instant is crash-consistent, several are nothing."""
-    return Consistency.CRASH if group or len(inventory.volumes) <= 1 else Consistency.INCONSISTENT
+def label_of(inventory: Inventory, plan: HoldPlan, *, group: bool) -> Consistency:
+    """The best label this run can reach; the certificate says later what it did reach."""
+    if plan.is_proof:
+        return Consistency.APPLICATION
+    if len(inventory.volumes) <= 1:
+        return Consistency.CRASH
+    return Consistency.GROUP_CRASH if group else Consistency.INCONSISTENT
+
+
+def check_label(application: Application, policy: ProtectionPolicy, plan: HoldPlan, label: Consistency) -> str:
+    """The best label is one that the policy accepts, or the document allows an inconsistent point."""
+    is_allowed = label is Consistency.INCONSISTENT and application.hold.allow_inconsistent
+    if label < policy.accept and not is_allowed:
+        why = [each.reason for each in plan.unheld] or ["no pod with a volume runs, so nothing can be held"]
+        if label is Consistency.INCONSISTENT:
+            why.insert(0, "the volumes cannot be cut at one instant (no group snapshot class for all of them)")
+        raise ConsistencyTooLow(
+            f"the point would be {label.value} at best, the policy accepts {policy.accept.value} at least: "
+            + "; ".join(dict.fromkeys(why))
+        )
+    return f"{plan}; {label.value} at best"
 
 
 def check_store(cluster: Cluster, policy: ProtectionPolicy) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from blocks.handles import open_cluster, open_existing_vault
 from refloat import __version__
+from refloat.certificate import Certificate
 from refloat.clock import now
 from refloat.errors import IntegrityError
 from refloat.export import Export
@@ -15,7 +16,6 @@ from refloat.inventory import Inventory
 from refloat.policy import ProtectionPolicy
 from refloat.recovery_point import CataloguedPoint, HookRecord, RecoveryPoint, VolumeCopy, new_id
 from refloat.target import ClusterRef
-from refloat.values import Consistency
 from tasks.step import note, step
 from vault.catalogue import seal as seal_in
 
@@ -27,8 +27,7 @@ class Facts:
     run: str
     started_at: datetime
     exported_at: datetime
-    label: Consistency
-    group: bool
+    certificate: Certificate
     hooks: Sequence[HookRecord] = ()
     warnings: Sequence[str] = field(default=())
 
@@ -87,12 +86,13 @@ def describe(
         started_at=facts.started_at,
         cut_at=min(cuts),
         sealed_at=now(),
-        consistency=facts.label,
-        cut_method="none" if not copies else "group-snapshot" if facts.group else "volume-snapshots",
+        consistency=facts.certificate.verdict,
+        cut_method="none" if not copies else "group-snapshot" if facts.certificate.group else "volume-snapshots",
         skew=max(cuts) - min(cuts) if copies else timedelta(0),
         objects=export.copies,
         volumes=tuple(copies),
         hooks=tuple(facts.hooks),
+        certificate=facts.certificate,
         exceptions=tuple(exception.model_dump(mode="json") for exception in policy.exceptions),
         warnings=tuple(facts.warnings),
         refloat_version=__version__,

@@ -53,6 +53,21 @@ class VolumeSnapshot:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What was asked for and seen. ``seen_at`` None: not within the time the application could stand still."""
+
+    asked_at: datetime
+    seen_at: datetime | None
+    ticket: Ticket | None
+    snapshots: tuple[VolumeSnapshot, ...] = ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the cut was not seen in time."""
+        return self.seen_at is None
+
+
+@dataclass(frozen=True)
 class Exposure:
     """A claim in refloat's own namespace through which a mover reads one snapshot."""
 
