@@ -156,8 +156,29 @@ def parts_of(cluster: Cluster, application: Application, choice: Choice) -> list
     before = look(cluster, place)
     if before is None or before.uid != pod.uid:
         raise QuiesceFailed(f"pod {place} went while its hold was planned", pod=str(place))
+    check_probe(cluster, application, place)
     scripts = choice.quiescer.scripts(place, choice.options, asking(cluster, place))
     return [PlannedPart(place, script, before, rank_of(application, pod, script)) for script in scripts]
+
+
+def check_probe(cluster: Cluster, application: Application, place: Place) -> None:
+    """The kubelet does not restart the container during the longest hold there may be.
+
+    A liveness probe that fails failureThreshold times, periodSeconds apart, restarts it (Kubernetes' defaults: 3, 10).
+    """
+    spec = cluster.get("Pod", place.pod, place.namespace)["spec"]
+    container = next(each for each in spec["containers"] if each["name"] == place.container)
+    probe = container.get("livenessProbe")
+    if probe is None:
+        return
+    window = timedelta(seconds=int(probe.get("periodSeconds", 10)) * int(probe.get("failureThreshold", 3)))
+    if window < application.hold.hard_budget:
+        raise QuiesceFailed(
+            f"the liveness probe of {place} restarts it after {window.seconds} s, and a hold may last "
+            f"{application.hold.hard_budget.seconds} s",
+            guidance="Lower hold.hardBudget in the application's document, or raise the probe's failureThreshold.",
+            pod=str(place),
+        )
 
 
 def rank_of(application: Application, pod: Pod, script: HoldScript) -> int:

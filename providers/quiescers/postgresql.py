@@ -31,6 +31,15 @@ DATABASES = (
     "(select rolsuper from pg_roles where rolname = current_user)) order by datname) "
     "from pg_database where datallowconn and not datistemplate"
 )
+LONGEST = (
+    "select format('process %s of %s has had a transaction open for %s s and holds a lock that writes take; "
+    "it ran: %s', a.pid, a.datname, extract(epoch from now() - a.xact_start)::int, left(a.query, 80)) "
+    "from pg_stat_activity a where a.xact_start < now() - interval '5 s' and exists (select from pg_locks l "
+    "where l.pid = a.pid and l.locktype = 'relation' and l.granted "
+    "and l.mode not in ('AccessShareLock', 'RowShareLock')) "
+    "order by a.xact_start limit 1"
+)
+"""A lock on a table that keeps us from ours for longer than we wait; plain readers do not."""
 CONFIRM = """psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$database" -c "
   set statement_timeout = '5s';
   do \\$\\$ declare names text; begin
@@ -72,6 +81,8 @@ class PostgresqlQuiescer:
             found = json.loads(said)
         except ValueError as wrong:
             raise QuiesceFailed(f"PostgreSQL in {place} gave no list of databases: {said[:200]}") from wrong
+        if in_the_way := ask(("sh", "-c", f'{login}exec psql -X -q -A -t -d postgres -c "$0"', LONGEST)).strip():
+            raise QuiesceFailed(f"PostgreSQL in {place} cannot be held now: {in_the_way}", pod=str(place))
         chosen = [each for each in found if options.get("database") in (None, each["name"])]
         if not chosen:
             raise InvalidDocument(f"PostgreSQL in {place} has no database {options['database']!r}")
