@@ -5,10 +5,9 @@ https://kubernetes-csi.github.io/docs/snapshot-controller.html; groups in whiche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from kube import exposure as exposing
 from kube.cluster import Cluster
@@ -16,6 +15,7 @@ from kube.discarding import ask_discard, ask_discard_content, ask_discard_group,
 from kube.home import labels_in_run, name_in_run
 from kube.membership import CLAIM
 from kube.runs import attend
+from kube.side_by_side import in_parallel
 from kube.snapshot_objects import (
     CLASS,
     CONTENT,
@@ -34,23 +34,14 @@ from refloat.errors import Conflict, ObjectExists, ObjectMissing, Unsupported
 from refloat.inventory import Volume
 from refloat.ports.volume_snapshotter import Exposure, SnapshotterCapabilities, Ticket, VolumeSnapshot
 
-AT_ONCE = 32
 CHOSEN_WITHIN = timedelta(seconds=10)
 """How long the snapshot controller is given to see which claims bear the group's label."""
 GONE_WITHIN = timedelta(minutes=2)
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def open_snapshotter(cluster: Cluster) -> CsiVolumeSnapshotter:
     """The snapshotter of a cluster."""
     return CsiVolumeSnapshotter(cluster)
-
-
-def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """All results, in order, after all have ended; the first failure is raised."""
-    with ThreadPoolExecutor(max(1, min(AT_ONCE, len(items)))) as pool:
-        return list(pool.map(function, items))
 
 
 class CsiVolumeSnapshotter:
