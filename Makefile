@@ -24,6 +24,7 @@ demo: setup ## protect, destroy, recover and compare a small application; needs 
 
 test: setup ## every fast test, on this machine alone
 	@$(BIN)/python -m tests.tools.restic || true
+	@$(BIN)/python -m tests.tools.azurite || true
 	@mkdir -p build; \
 	$(BIN)/python -m pytest tests/vault tests/torture tests/providers > build/vault-tests.log 2>&1 & vault=$$!; \
 	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/vault --ignore=tests/torture --ignore=tests/providers; \

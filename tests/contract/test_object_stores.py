@@ -1,7 +1,8 @@
-"""Every object store keeps the contract: a folder, an emulated S3, and a real one where the environment names it."""
+"""Every object store keeps the contract: a folder, S3, Cloud Storage, Blob, and a real S3 where one is named."""
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import boto3
 import pytest
+from azure.storage.blob import BlobServiceClient
 from moto.server import ThreadedMotoServer
 
 from refloat.conformance.object_store import CHECKS, Check, Open, raises
 from refloat.errors import AccessDenied, NotFound
 from refloat.ports.object_store import ObjectStore
 from refloat.registry import open_object_store
+from tests.providers import fake_gcs
+from tests.tools import azurite
 
 REAL = "REFLOAT_TEST_S3"
 BREAKS = "REFLOAT_TEST_S3_BREAKS"
@@ -45,7 +49,37 @@ def emulated_s3() -> Iterator[dict[str, str]]:
     server.stop()
 
 
-@pytest.fixture(params=["folder", "emulated", pytest.param("real", marks=pytest.mark.lane("s3"))])
+@pytest.fixture(scope="module")
+def cloud_storage() -> Iterator[dict[str, str]]:
+    """The environment of our own strict server of Cloud Storage's JSON API."""
+    with fake_gcs.FakeGcs() as cloud:
+        yield {"STORAGE_EMULATOR_HOST": cloud.endpoint}
+
+
+@pytest.fixture(scope="module")
+def blob_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of an Azurite of our own with one container; it checks signatures."""
+    program = azurite.find()
+    if program is None:
+        pytest.skip("NOT RUN: Azurite is missing (python -m tests.tools.azurite gets it)")
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    with azurite.running(program, tmp_path_factory.mktemp("azurite"), key) as endpoint:
+        words = {"AZURE_STORAGE_SERVICE_ENDPOINT": endpoint, "AZURE_STORAGE_ACCOUNT": azurite.ACCOUNT}
+        credential = {"account_name": azurite.ACCOUNT, "account_key": key}
+        BlobServiceClient(endpoint, credential=credential).create_container(BUCKET)
+        yield {**words, "AZURE_STORAGE_KEY": key}
+
+
+KINDS = [
+    "folder",
+    "emulated",
+    "cloud storage",
+    pytest.param("azurite", marks=pytest.mark.lane("azurite")),
+    pytest.param("real", marks=pytest.mark.lane("s3")),
+]
+
+
+@pytest.fixture(params=KINDS)
 def open_fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """How to open an empty store of one kind."""
     if request.param == "folder":
@@ -53,6 +87,12 @@ def open_fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     if request.param == "emulated":
         environment = request.getfixturevalue("emulated_s3")
         return lambda: open_object_store(f"s3://{BUCKET}/{secrets.token_hex(4)}", environment)
+    if request.param == "cloud storage":
+        environment = request.getfixturevalue("cloud_storage")
+        return lambda: open_object_store(f"gs://{fake_gcs.BUCKET}/{secrets.token_hex(4)}", environment)
+    if request.param == "azurite":
+        environment = request.getfixturevalue("blob_storage")
+        return lambda: open_object_store(f"az://{BUCKET}/{secrets.token_hex(4)}", environment)
     url = os.environ.get(REAL, "")
     if not url:
         pytest.skip(f"NOT RUN: {REAL} names no real S3 bucket")

@@ -1,0 +1,34 @@
+"""The HTTP session that the clouds' clients send through: kept connections, trusted CAs, bodies in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+
+from providers.object_stores.patience import PIECE, Pieces
+
+CONNECTIONS = 32
+
+
+class _InPieces(HTTPAdapter):
+    """Hands a body to the socket in pieces: requests' own way gives one time limit to all of it."""
+
+    def send(self, request: PreparedRequest, *words: Any, **more: Any) -> Response:
+        if isinstance(request.body, bytes) and len(request.body) > PIECE:
+            request.body = Pieces(request.body)  # type: ignore[assignment]
+        return super().send(request, *words, **more)
+
+
+def session(environment: Mapping[str, str]) -> Session:
+    """A session of our own for one client: repeats nothing, proxies as the process's environment names them.
+
+    ``REQUESTS_CA_BUNDLE`` of ``environment`` names the CA file to trust.
+    """
+    made = Session()
+    made.verify = environment.get("REQUESTS_CA_BUNDLE") or True
+    for scheme in ("https://", "http://"):
+        made.mount(scheme, _InPieces(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0))
+    return made
