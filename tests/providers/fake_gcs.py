@@ -13,6 +13,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -234,7 +235,7 @@ class Answers(Request):
     def say(self, value: dict[str, Any]) -> None:
         self.give(200, json.dumps(value).encode(), **{"Content-Type": "application/json"})
 
-    def fail(self, status: int, code: str, text: str) -> None:
+    def fail(self, status: int, code: str, text: str, detail: str = "") -> None:
         error = {"code": status, "message": text, "errors": [{"domain": "global", "reason": code, "message": text}]}
         self.give(status, json.dumps({"error": error}).encode(), **{"Content-Type": "application/json"})
 
@@ -244,8 +245,8 @@ class FakeGcs(FaultyCloud):
 
     handler = Answers
 
-    def __init__(self, seed: int = 1) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int = 1, certificate: Path | None = None) -> None:
+        super().__init__(seed, certificate)
         self.objects: dict[str, Held] = {}
         self.sessions: dict[str, Session] = {}
         self.buckets = {BUCKET}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 import struct
 import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -49,7 +51,7 @@ class FaultyCloud:
 
     handler: type[Request]
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, certificate: Path | None = None) -> None:
         self.weather: Weather = clear
         self.faults: Counter[str] = Counter()
         self.requests: list[tuple[str, str]] = []
@@ -63,7 +65,11 @@ class FaultyCloud:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (self.handler,), {"cloud": self}))
         self._server.daemon_threads = True
         self._server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificate is not None:  # it and its key, in one file
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.endpoint = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def now(self) -> datetime:
         """By the server's clock."""
@@ -93,9 +99,9 @@ class FaultyCloud:
 class Refused(Exception):
     """What a handler answers instead."""
 
-    def __init__(self, status: int, code: str, text: str) -> None:
+    def __init__(self, status: int, code: str, text: str, *more: str) -> None:
         super().__init__(text)
-        self.status, self.code, self.text = status, code, text
+        self.status, self.words = status, (code, text, *more)
 
 
 class Request(BaseHTTPRequestHandler):
@@ -112,7 +118,7 @@ class Request(BaseHTTPRequestHandler):
     def answer(self) -> None:
         raise NotImplementedError
 
-    def fail(self, status: int, code: str, text: str) -> None:
+    def fail(self, status: int, code: str, text: str, detail: str = "") -> None:
         raise NotImplementedError
 
     def do_GET(self) -> None:
@@ -125,7 +131,7 @@ class Request(BaseHTTPRequestHandler):
                 raise Refused(*self.cloud.refusal)
             self.go_wrong_or_on()
         except Refused as refused:
-            self.fail(refused.status, refused.code, refused.text)
+            self.fail(refused.status, *refused.words)
 
     do_PUT = do_POST = do_HEAD = do_DELETE = do_PATCH = do_GET  # noqa: N815
 
