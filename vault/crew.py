@@ -7,7 +7,6 @@ above all. A worker that loses its mover ends: its pipe says so.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from refloat.errors import RefloatError, TransferFailed, from_json
+from vault.heap import give_back_freed_memory
 
 MOST_WORKERS = 16
 """Each fills a pack of its own, about 40 MiB of memory with the one on its way to the store."""
@@ -156,7 +156,7 @@ class Forked(Crew[Job, Answer]):
     def __init__(self, make: Callable[[], Worker[Job, Answer]], workers: int, still: Callable[[], None]) -> None:
         self._still = still
         self._hands: list[_Hand] = []
-        _trim()  # what reading the index left behind would be every worker's
+        give_back_freed_memory()  # what reading the index left behind would be every worker's
         gc.freeze()  # a collection in a worker would copy every page it looks at
         try:
             for _ in range(min(workers, MOST_WORKERS)):
@@ -233,12 +233,6 @@ class Forked(Crew[Job, Answer]):
             self._send(hand, None, done)
         while self.wait():
             pass
-
-
-def _trim() -> None:
-    """Give free memory back to the system (malloc_trim(3); other C libraries have no such call)."""
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _serve(pipe: Connection, others: Iterable[Connection], make: Callable[[], Worker[Any, Any]]) -> None:

@@ -26,6 +26,7 @@ from vault.device import archive_device
 from vault.device_extract import extract_device
 from vault.extract import extract
 from vault.files import Reopen
+from vault.heap import keep_freed_memory
 from vault.opening import Opening
 from vault.repository import OpenVault
 from vault.tally import Tally
@@ -82,6 +83,8 @@ def run(
         raise MissingKey(f"the vault password is missing: variable {spec.password_env} is not set")
     if opening is None or opening.asked != (spec.vault_url, password):
         opening = Opening(spec.vault_url, environment, password)
+    if spec.action == "archive":
+        keep_freed_memory()
     vault = opening.vault()
     try:
         reopen = partial(open_object_store, spec.vault_url, environment)
