@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,13 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     """What is read from it would be gone when the mover reads its spec."""
     os.mkfifo(tmp_path / "spec")
     assert begin_opening(str(tmp_path / "spec"), GIVEN) is None
+
+
+def test_nothing_is_loaded_first_that_takes_long() -> None:
+    """Else the key would wait for it, and nothing would be done at the same time."""
+    words = (
+        "import sys, vault.opening, providers.object_stores.folder; print(*{n.partition('.')[0] for n in sys.modules})"
+    )
+    said = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    assert {"vault", "providers"} <= set(said.split())
+    assert not {"pydantic", "boto3", "multiprocessing"} & set(said.split())
