@@ -20,6 +20,8 @@ from refloat.ports.quiescer import HoldScript, Place
 # the holder comes over standard input: the text in a URL would be too long for some proxies
 READER = """text=; while IFS= read -r line && [ "$line" != '#refloat-end' ]; do text="$text$line
 "; done; eval "$text\""""
+HOLDER_BASES = ("/dev/shm", "/tmp", "/run", "/var/tmp")
+"""Where `kube/holder.sh` may have its folder, ``refloat-TOKEN``."""
 SHOWN = 300
 State = Literal["new", "armed", "held", "released", "broken"]
 
@@ -62,6 +64,8 @@ class Part:
 
     planned: PlannedPart
     clock: OneClock
+    token: str = ""
+    """Names the holder's folder in the container."""
     session: ExecSession | None = None
     state: State = "new"
     facts: Mapping[str, str] = field(default_factory=dict)

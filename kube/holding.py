@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from kube.cluster import Cluster
-from kube.held_part import OneClock, Part, PlannedPart, holder_text, look
+from kube.held_part import HOLDER_BASES, OneClock, Part, PlannedPart, holder_text, look
 from kube.hooks import signals_ignored
 from kube.sessions import within
 from kube.side_by_side import in_parallel
@@ -31,6 +31,7 @@ RELEASE_SECONDS = 5.0
 ANSWER_SECONDS = 3.0
 """A holder that has not answered a beat by then no longer counts as holding."""
 THAW_LIMIT = timedelta(seconds=10)
+THAW_AGAIN = timedelta(milliseconds=500)
 
 
 @dataclass
@@ -88,8 +89,8 @@ def arm(cluster: Cluster, hold: Hold, run: str) -> None:
 
     def open_one(numbered: tuple[int, Part]) -> None:
         number, part = numbered
-        token = f"{run}-{number}"
-        text = holder_text(part.planned.script, token=token, lease=rules.lease, hard=rules.hard_budget)
+        part.token = f"{run}-{number}"
+        text = holder_text(part.planned.script, token=part.token, lease=rules.lease, hard=rules.hard_budget)
         part.arm(cluster, text)
         part.armed(within(ARM_SECONDS))
 
@@ -168,6 +169,9 @@ class Beating:
         while not pause(self._hold.rules.heartbeat, until=self._over):
             self.number += 1
             beat_all(self._hold, self.number)
+            if any(part.state == "broken" for part in self._hold.parts):
+                release(self._hold)  # the proof is lost: nobody stands still for nothing
+                return
 
 
 def let_go(cluster: Cluster, hold: Hold) -> None:
@@ -176,14 +180,8 @@ def let_go(cluster: Cluster, hold: Hold) -> None:
     Raises:
         ThawUnconfirmed: With the command for each part that did not confirm.
     """
+    release(hold)
     touched = [part for part in hold.parts if part.session is not None]
-    for _, group in groupby(reversed(touched), key=lambda part: part.planned.rank):
-        rank = list(group)
-        for part in rank:
-            part.release()
-        deadline = within(RELEASE_SECONDS)
-        for part in rank:
-            part.is_released(deadline)
     for part in touched:
         part.close()
     frozen = [part for part in touched if part.freeze_sent_at is not None]
@@ -199,27 +197,59 @@ def let_go(cluster: Cluster, hold: Hold) -> None:
         )
 
 
+def release(hold: Hold) -> None:
+    """Tell every part that has not been let go, rank by rank in reverse order, and hear what it says."""
+    left = [part for part in reversed(hold.parts) if part.session is not None and part.state != "released"]
+    for _, group in groupby(left, key=lambda part: part.planned.rank):
+        rank = list(group)
+        for part in rank:
+            part.guard.acquire()
+        try:
+            for part in rank:
+                part.release()
+            deadline = within(RELEASE_SECONDS)
+            for part in rank:
+                part.is_released(deadline)
+        finally:
+            for part in rank:
+                part.guard.release()
+
+
 def confirm(cluster: Cluster, part: Part) -> None:
-    """A fresh write; where it or the release fails, thaw by command and try once more. No pod, no risk."""
+    """A fresh write; where it or the release fails, thaw by command and try again: its container may be starting anew.
+
+    No pod, no risk.
+    """
     script = part.planned.script
     if part.state == "released" and succeeds(cluster, part, script.confirm):
         part.confirmed = True
         return
-    succeeds(cluster, part, script.thaw)
-    part.confirmed = succeeds(cluster, part, script.confirm)
-    if not part.confirmed:
+    limit = Deadline.after(THAW_LIMIT)
+    while True:
+        succeeds(cluster, part, script.thaw)
+        part.confirmed = succeeds(cluster, part, script.confirm)
+        if part.confirmed or limit.is_over:
+            return
         with suppress(RefloatError):
             state = look(cluster, part.planned.place)
             if state is None or state.uid != part.planned.before.uid:
                 part.confirmed = None
+                return
+        pause(THAW_AGAIN)
 
 
 def seen(cluster: Cluster, part: Part) -> PodState | None:
-    """The pod after the hold; None when it is gone, or nobody can say."""
+    """The pod after the hold; None when it is gone, or nobody can say.
+
+    A restarted container took holder and watchdog with it, but not their folder: ``/dev/shm`` is the pod's.
+    """
     try:
-        return look(cluster, part.planned.place)
+        state = look(cluster, part.planned.place)
     except RefloatError:
         return None
+    if state is not None and state != part.planned.before and part.token:
+        succeeds(cluster, part, ("rm", "-rf", *(f"{base}/refloat-{part.token}" for base in HOLDER_BASES)))
+    return state
 
 
 def succeeds(cluster: Cluster, part: Part, command: Sequence[str]) -> bool:
