@@ -117,7 +117,7 @@ def by_rule(rule: Quiesce, pod: Pod, quiescers: dict[str, Quiescer]) -> Choice:
     if rule.engine == "none":
         return Choice(pod, container, None, "the document says that it need not be held")
     if rule.engine not in quiescers:
-        raise UnknownProvider(f"no quiescer for {rule.engine!r}; installed: {', '.join(sorted(quiescers))}, or none")
+        raise UnknownProvider(f"no quiescer for {rule.engine!r}; there are: {', '.join([*sorted(quiescers), 'none'])}")
     return Choice(pod, container, quiescers[rule.engine], options=dict(rule.options))
 
 

@@ -93,7 +93,7 @@ def test_the_document_tells_better() -> None:
 @pytest.mark.parametrize(
     ("rule", "error", "words"),
     [
-        (Quiesce(selector="app=a", engine="oracle"), UnknownProvider, "'oracle'.*queue, sql"),
+        (Quiesce(selector="app=a", engine="oracle"), UnknownProvider, "'oracle'.*queue, sql, none"),
         (Quiesce(selector="app=typo", engine="sql"), ObjectMissing, "rule 1 .*app=typo.* no running pod"),
         (Quiesce(selector="app=a", engine="sql", container="typo"), ObjectMissing, "n/a has no container 'typo'"),
     ],
