@@ -19,9 +19,10 @@ umask 077
 trap '' PIPE
 why= facts= heard= since= frozen= watch=
 
-now() { read -r up _ </proc/uptime; secs=${up%%.*}; }
+# $up in seconds, $ticks in hundredths, as the kernel gives them
+now() { read -r up _ </proc/uptime; ticks=${up%.*}${up#*.}; }
 say() { now; printf 'refloat %s %s\n' "$up" "$*"; }
-mark() { now; echo "$secs" >"$dir/beat"; }
+mark() { now; echo "$ticks" >"$dir/beat"; }
 is_whole() { [ -d "$dir" ] && [ ! -e "$dir/thawed" ]; }
 
 # client COMMAND...: start the engine's client; it reads what tell writes, and hear reads what it prints
@@ -47,13 +48,15 @@ hear() {
 
 watchdog() {
   trap '' HUP INT TERM PIPE
+  nap=0.5
+  sleep $nap 2>/dev/null || nap=1 # POSIX knows whole seconds only
   while [ -d "$dir" ]; do
-    sleep 1
+    sleep $nap
     now
     read -r last <"$dir/beat" || continue
-    read -r ends <"$dir/deadline" || ends=$((secs + 1))
-    if [ $((secs - last)) -ge "$lease" ]; then over="no word for $lease s"
-    elif [ "$secs" -ge "$ends" ]; then over="held for $hard s, the hard limit"
+    read -r ends <"$dir/deadline" || ends=$((ticks + 1))
+    if [ $((ticks - last)) -ge $((lease * 100)) ]; then over="no word for $lease s"
+    elif [ "$ticks" -ge "$ends" ]; then over="held for $hard s, the hard limit"
     else continue; fi
     echo "$over" >"$dir/thawed"
     read -r client <"$dir/client" && kill -9 "$client"
@@ -94,12 +97,12 @@ while read -r word number; do
   case $word in
   freeze)
     frozen=1
-    echo $((secs + hard)) >"$dir/deadline"
+    echo $((ticks + hard * 100)) >"$dir/deadline"
     freeze || fail FAILED
     since=$up
     now
     read -r ends <"$dir/deadline"
-    [ "$secs" -lt "$ends" ] || { why="held only after the hard limit"; fail FAILED; }
+    [ "$ticks" -lt "$ends" ] || { why="held only after the hard limit"; fail FAILED; }
     since=$up
     is_whole || fail BROKEN
     say "HELD 0 $facts"

@@ -177,7 +177,6 @@ def test_the_cluster_breaks(ledger: Ledger, site_a: Site, fault: Callable[[Ledge
         broke = time.time()
         mend = fault(ledger)
         try:
-            time.sleep(0)  # the fault is the event; what follows is watched from inside the pods
             deadline = Deadline.after(timedelta(seconds=LEASE_SECONDS + 2))
             while not deadline.is_over and holder.process.poll() is None:
                 time.sleep(0.5)
