@@ -81,6 +81,8 @@ def translate(error: Exception, what: str, *, container: str, key: str | None) -
         return AccessDenied(f"{what}: {text}", guidance=_NO_KEYS, container=container)
     if isinstance(error, _SLOW) or "timed out" in str(error):
         return TimedOut(f"{what}: no answer in time", container=container, key=key)
+    if isinstance(error, azure.DecodeError | azure.DeserializationError):
+        return Unavailable(f"{what}: what answers is no Blob server", container=container, key=key)
     text, guidance = _plain(error), None
     if "certificate" in text.lower() or "SSL" in text:
         guidance = "The store's certificate is not trusted here: set REQUESTS_CA_BUNDLE to its CA file."

@@ -17,7 +17,7 @@ from hashlib import md5
 from typing import Any, TypeVar
 
 from azure.core import MatchConditions
-from azure.storage.blob import BlobBlock, ContentSettings, ImmutabilityPolicy
+from azure.storage.blob import BlobBlock, ContentSettings, ImmutabilityPolicy, StandardBlobTier
 
 from providers.object_stores.addresses import Address, is_loopback
 from providers.object_stores.azure import Settings
@@ -113,7 +113,7 @@ class AzureObjectStore:
         put_id = secrets.token_hex(16)
         more: dict[str, Any] = {"metadata": {PUT_ID: put_id}}
         if self._settings.tier and len(whole) >= COLD_FROM:
-            more["standard_blob_tier"] = self._settings.tier
+            more["standard_blob_tier"] = StandardBlobTier(self._settings.tier)
         send = self._send_whole if len(whole) <= ONE_REQUEST else self._send_blocks
         try:
             self._again("cannot be stored", key, lambda: send(key, whole, put_id, if_absent, more))

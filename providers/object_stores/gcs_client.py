@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from typing import Any
 
@@ -17,6 +18,8 @@ from providers.object_stores.sessions import session
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.full_control",)
 """Retention needs the full scope; what the account may do is its roles' matter."""
+os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+"""Else, beside every first call, the client asks for the bucket's metadata: a right that refloat does not need."""
 _PORTABLE = ("service_account", "authorized_user")
 """Credentials that need nothing of the machine they are used on."""
 

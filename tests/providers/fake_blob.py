@@ -136,7 +136,8 @@ class Answers(Request):
 
     def store(self, name: str, body: bytes, digest: str | None) -> None:
         old = self.cloud.blobs.get(name)
-        if self.headers.get("If-None-Match") == "*" and old is not None:
+        is_new = self.headers.get("If-None-Match") == "*" and not self.cloud.ignores_conditions
+        if is_new and old is not None:
             raise Refused(409, "BlobAlreadyExists", "The specified blob already exists.")
         if old is not None:
             self.cloud.must_not_be_kept(old)
@@ -145,6 +146,7 @@ class Answers(Request):
             if header in self.headers:
                 words[header] = self.headers[header]
         self.cloud.blobs[name] = made = Held(body, words, self.cloud.now(), digest)
+        made.legal_hold = self.cloud.holds_at_once
         self.give(201, **{"ETag": made.etag, "Last-Modified": format_datetime(made.modified, usegmt=True)})
 
     def one(self, name: str, comp: str | None) -> None:
@@ -232,6 +234,8 @@ class FakeBlob(FaultyCloud):
         self.blocks: dict[str, dict[str, bytes]] = {}
         self.keeps_versions = True
         """Whether the container was made for version-level immutability."""
+        self.holds_at_once = False
+        """Every blob is held from its put on, as under a container's policy."""
         self.bearers: set[str] = set()
         self.subject_token = secrets.token_hex(16)
 

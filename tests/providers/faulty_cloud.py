@@ -28,9 +28,9 @@ def clear(rng: random.Random, method: str, path: str) -> None:
 
 
 def storm(rng: random.Random, method: str, path: str) -> str | None:
-    """30 % refused, 5 % cut, 2 % of answers lost."""
+    """30 % refused, 5 % cut, 5 % of answers lost."""
     drawn = rng.random()
-    return "refuse" if drawn < 0.30 else "reset" if drawn < 0.35 else "lose" if drawn < 0.37 else None
+    return "refuse" if drawn < 0.30 else "reset" if drawn < 0.35 else "lose" if drawn < 0.40 else None
 
 
 def first(times: int, fault: str, *methods: str) -> Weather:
@@ -59,6 +59,8 @@ class FaultyCloud:
         """How far the server's clock is ahead of ours."""
         self.refusal: tuple[int, str, str] | None = None
         """Where set, every request is answered with it: status, code, text."""
+        self.ignores_conditions = False
+        """As lax servers do: they answer success and overwrite."""
         self.guard = threading.RLock()
         self.released = threading.Event()
         self._rng = random.Random(seed)
