@@ -19,8 +19,8 @@ umask 077
 trap '' PIPE
 why= facts= heard= since= frozen= watch=
 
-# $up in seconds, $ticks in hundredths, as the kernel gives them
-now() { read -r up _ </proc/uptime; ticks=${up%.*}${up#*.}; }
+# $up as the kernel gives it, whole seconds in $secs, hundredths in $ticks
+now() { read -r up _ </proc/uptime; secs=${up%.*} ticks=$secs${up#*.}; }
 say() { now; printf 'refloat %s %s\n' "$up" "$*"; }
 mark() { now; echo "$ticks" >"$dir/beat"; }
 is_whole() { [ -d "$dir" ] && [ ! -e "$dir/thawed" ]; }
