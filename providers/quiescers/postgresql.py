@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from shlex import quote
 
+from providers.quiescers.given import assigned, given_options, is_image_of, text_of
 from refloat.errors import InvalidDocument, QuiesceFailed
 from refloat.ports.quiescer import PRIMARY, REPLICA, Ask, HoldScript, Place
 
@@ -67,15 +67,13 @@ class PostgresqlQuiescer:
 
     def recognises(self, image: str) -> bool:
         """Images whose name says so: postgres, postgresql, postgis, timescaledb, spilo, cloudnative-pg's."""
-        name = image.rpartition("/")[2].partition(":")[0].partition("@")[0]
-        return name.startswith(("postgres", "postgis", "timescaledb", "spilo", "pgvector"))
+        return is_image_of(image, "postgres", "postgis", "timescaledb", "spilo", "pgvector", "cloudnative-pg")
 
     def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:
         """All databases that take connections, templates aside; ``database`` chooses one."""
-        if unknown := set(options) - OPTIONS:
-            raise InvalidDocument(f"postgresql has no option {', '.join(sorted(unknown))}; it has {sorted(OPTIONS)}")
-        settings = {key: value for key, value in options.items() if key != "database"}
-        login = "".join(f"{key}={quote(value)}\n" for key, value in settings.items()) + LOGIN
+        settings = given_options(self.engine, options, OPTIONS)
+        del settings["database"]
+        login = assigned(settings) + LOGIN
         said = ask(("sh", "-c", f'{login}exec psql -X -q -A -t -d postgres -c "$0"', DATABASES))
         try:
             found = json.loads(said)
@@ -86,7 +84,7 @@ class PostgresqlQuiescer:
         chosen = [each for each in found if options.get("database") in (None, each["name"])]
         if not chosen:
             raise InvalidDocument(f"PostgreSQL in {place} has no database {options['database']!r}")
-        functions = login + files(__package__).joinpath("postgresql.sh").read_text()
+        functions = login + text_of("postgresql.sh")
         return [self._script(each, settings, functions, login) for each in chosen]
 
     def _script(

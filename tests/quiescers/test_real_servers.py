@@ -1,0 +1,157 @@
+"""Every recipe whose server this machine has, on that server: the conformance suite under writes, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kube.cluster import Cluster
+from providers.quiescers import mariadb, postgresql, redis
+from refloat.conformance.quiescer import CHECKS, Finding, run
+from refloat.conformance.quiescer_bench import LEASE, opened
+from refloat.errors import QuiesceFailed, Unsupported
+from tests.quiescers.conftest import Start
+from tests.quiescers.range_bench import RangeBench, pod_of
+from tests.quiescers.servers import SERVERS, free_port, program, resp, until
+
+Found = dict[str, Finding]
+WAYS = {"mysql-on-mariadb": "mariadbd", "mariadb": "mariadbd", "postgresql": "postgres"}
+
+
+@pytest.fixture(scope="session")
+def benches(start: Start) -> dict[str, RangeBench]:
+    """One of each server that is installed."""
+    names = [name for name in SERVERS if is_here(name)]
+    with ThreadPoolExecutor(len(names) or 1) as pool:
+        return dict(zip(names, pool.map(start, names), strict=True))
+
+
+@pytest.fixture(scope="session")
+def findings(benches: dict[str, RangeBench]) -> dict[str, Found]:
+    """The suite over every server, side by side: most of it is waiting."""
+
+    def over(bench: RangeBench) -> Found:
+        return {finding.check: finding for finding in run(bench)}
+
+    with ThreadPoolExecutor(len(benches) or 1) as pool:
+        under_way: dict[str, Future[Found]] = {name: pool.submit(over, bench) for name, bench in benches.items()}
+        return {name: future.result() for name, future in under_way.items()}
+
+
+def is_here(name: str) -> bool:
+    """Whether the server's program is installed."""
+    try:
+        program(WAYS.get(name, "redis-server"))
+    except pytest.skip.Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.timeout(180)
+def test_keeps_the_contract(findings: dict[str, Found], name: str, check: str) -> None:
+    """As the suite says; what it measured is shown with -s."""
+    if name not in findings:
+        pytest.skip(f"NOT RUN: the server for {name} is not installed")
+    finding = findings[name][check]
+    assert finding.is_kept, finding.wrong
+    if finding.seconds is not None:
+        print(f"{name}: {check}: {finding.seconds:.2f} s")
+
+
+def of(benches: dict[str, RangeBench], name: str) -> RangeBench:
+    """The bench of a server; NOT RUN without it."""
+    if name not in benches:
+        pytest.skip(f"NOT RUN: the server for {name} is not installed")
+    return benches[name]
+
+
+@pytest.mark.parametrize("name", ["redis-aof", "redis-rdb"])
+def test_what_redis_acknowledged_is_in_its_files_while_held(
+    benches: dict[str, RangeBench], name: str, tmp_path: Path
+) -> None:
+    """A second server over a copy made within the hold has every acknowledged write."""
+    bench = of(benches, name)
+    port, password = int(bench.options["port"]), "".join(bench.secrets)
+    folder = folder_of(port, password)
+    resp(port, password, *[["incr", "acknowledged"]] * 500)
+    with opened(bench, lease=LEASE) as hold:
+        hold.freeze()
+        expected = resp(port, password, ["get", "acknowledged"])
+        shutil.copytree(folder, tmp_path / "copy")
+        hold.beat()
+        hold.release()
+    again, kind = free_port(), "yes" if name == "redis-aof" else "no"
+    words = [program("redis-server"), "--port", str(again), "--dir", str(tmp_path / "copy"), "--appendonly", kind]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as copy:
+        try:
+            until(lambda: resp(again, "", ["ping"], seconds=1) == "+PONG\r\n", "the copy's server answers")
+            assert resp(again, "", ["get", "acknowledged"]) == expected
+        finally:
+            copy.kill()
+
+
+def folder_of(port: int, password: str) -> Path:
+    """Where a Redis server keeps its files."""
+    words = ["redis-cli", "-p", str(port), "config", "get", "dir"]
+    env = {**os.environ, **({"REDISCLI_AUTH": password} if password else {})}
+    return Path(subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[1])
+
+
+def test_a_cache_is_refused(shared_cluster: Cluster, tmp_path: Path) -> None:
+    """Redis that keeps nothing on disk: refused, with what to do instead."""
+    port = free_port()
+    script = f"exec {program('redis-server')} --port {port} --save '' --dir {tmp_path}"
+    place = pod_of(shared_cluster, "quiescers", "cache", script, {})
+    until(lambda: resp(port, "", ["ping"], seconds=1), "the cache answers")
+    bench = RangeBench(shared_cluster, redis.open_quiescer(), place, lambda: None, lambda: None)
+    with pytest.raises(Unsupported, match="keeps nothing on disk") as refused:
+        bench.quiescer.scripts(place, {"port": str(port)}, bench.ask)
+    assert "engine: none" in refused.value.guidance
+    shared_cluster.delete("Pod", "cache", "quiescers")
+
+
+WRONG = {
+    "redis-aof": ({"REDIS_PASSWORD": "wrong"}, "WRONGPASS"),
+    "mariadb": ({"MARIADB_ROOT_PASSWORD": "wrong"}, "Access denied"),
+    "postgresql": ({"POSTGRES_PASSWORD": "wrong"}, "password authentication failed"),
+}
+CLIENTS = {"redis-aof": "redis-cli", "mariadb": "mariadb", "postgresql": "psql"}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_password_is_named_and_not_shown(
+    benches: dict[str, RangeBench], shared_cluster: Cluster, name: str
+) -> None:
+    """QuiesceFailed with the server's own words."""
+    bench, (env, words) = of(benches, name), WRONG[name]
+    place = pod_of(shared_cluster, "quiescers", f"wrong-{name}", "exec sleep 60", env)
+    other = RangeBench(shared_cluster, bench.quiescer, place, lambda: None, lambda: None)
+    with pytest.raises(QuiesceFailed, match=words) as failed:
+        other.quiescer.scripts(place, bench.options, other.ask)
+    assert not any(secret in str(failed.value) for secret in bench.secrets)
+    shared_cluster.delete("Pod", place.pod, "quiescers")
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_missing_client_is_named(shared_cluster: Cluster, tmp_path: Path, name: str) -> None:
+    """A container that has a shell and coreutils, and no client."""
+    for each in ("sh", "cat", "timeout", "tr", "sed", "sleep", "sync"):
+        (tmp_path / each).symlink_to(shutil.which(each) or "/bin/" + each)
+    script = f"exec {tmp_path}/sleep 60"
+    place = pod_of(shared_cluster, "quiescers", f"bare-{name}", script, {"PATH": str(tmp_path)})
+    quiescer = {
+        "redis-aof": redis.open_quiescer,
+        "mariadb": mariadb.open_quiescer,
+        "postgresql": postgresql.open_quiescer,
+    }[name]()
+    bench = RangeBench(shared_cluster, quiescer, place, lambda: None, lambda: None)
+    with pytest.raises(QuiesceFailed, match=CLIENTS[name]):
+        quiescer.scripts(place, {}, bench.ask)
+    shared_cluster.delete("Pod", place.pod, "quiescers")
