@@ -198,7 +198,10 @@ def let_go(cluster: Cluster, hold: Hold) -> None:
 
 
 def release(hold: Hold) -> None:
-    """Tell every part that has not been let go, rank by rank in reverse order, and hear what it says."""
+    """Tell every part that has not been let go, rank by rank in reverse order, and hear what it says.
+
+    A broken one is told, but nobody waits for its word: it is thawed by command.
+    """
     left = [part for part in reversed(hold.parts) if part.session is not None and part.state != "released"]
     for _, group in groupby(left, key=lambda part: part.planned.rank):
         rank = list(group)
@@ -209,7 +212,8 @@ def release(hold: Hold) -> None:
                 part.release()
             deadline = within(RELEASE_SECONDS)
             for part in rank:
-                part.is_released(deadline)
+                if part.state != "broken":
+                    part.is_released(deadline)
         finally:
             for part in rank:
                 part.guard.release()
