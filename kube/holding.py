@@ -243,17 +243,23 @@ def confirm(cluster: Cluster, part: Part) -> None:
 
 
 def seen(cluster: Cluster, part: Part) -> PodState | None:
-    """The pod after the hold; None when it is gone, or nobody can say.
-
-    A restarted container took holder and watchdog with it, but not their folder: ``/dev/shm`` is the pod's.
-    """
+    """The pod after the hold; None when it is gone, or nobody can say."""
     try:
         state = look(cluster, part.planned.place)
     except RefloatError:
         return None
-    if state is not None and state != part.planned.before and part.token:
-        succeeds(cluster, part, ("rm", "-rf", *(f"{base}/refloat-{part.token}" for base in HOLDER_BASES)))
+    before = part.planned.before
+    if state is not None and state.uid == before.uid and state != before:
+        tidy(cluster, part)
     return state
+
+
+def tidy(cluster: Cluster, part: Part) -> None:
+    """A restarted container took holder and watchdog with it, but not their folder: ``/dev/shm`` is the pod's."""
+    folders = [f"{base}/refloat-{part.token}" for base in HOLDER_BASES]
+    limit = Deadline.after(THAW_LIMIT)
+    while part.token and not succeeds(cluster, part, ("rm", "-rf", *folders)) and not limit.is_over:
+        pause(THAW_AGAIN)
 
 
 def succeeds(cluster: Cluster, part: Part, command: Sequence[str]) -> bool:
