@@ -27,7 +27,7 @@ from practice.range import PracticeRange
 from refloat.application import Application, HoldRules, Member
 from refloat.certificate import Certificate
 from refloat.clock import Deadline, pause
-from refloat.errors import QuiesceFailed, ThawUnconfirmed
+from refloat.errors import RefloatError
 from refloat.inventory import Volume
 from refloat.ports.volume_snapshotter import Cut, Ticket, VolumeSnapshot
 from refloat.values import Consistency
@@ -166,7 +166,7 @@ class Lane:
                 strike("cut")
                 cut, round_.window = self.cut(hold, seconds, is_overrun=fault is not None and fault.is_overrun)
                 strike("release")
-        except (QuiesceFailed, ThawUnconfirmed) as failure:
+        except RefloatError as failure:
             round_.error = str(failure)
         victim.over.set()
         for thread in threads:
