@@ -85,6 +85,9 @@ Accept = Annotated[
 Rpo = Annotated[str | None, typer.Option("--rpo", metavar="DURATION", help="Tolerated loss of data, e.g. 1h.")]
 Rto = Annotated[str | None, typer.Option("--rto", metavar="DURATION", help="Tolerated downtime, e.g. 15m.")]
 
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Show what proves the label of one point: the latest, or --point, or --at.")
+]
 Point = Annotated[
     str | None, typer.Option("--point", metavar="ID", help="A recovery point's id, or how it begins; default: latest.")
 ]

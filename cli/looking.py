@@ -8,9 +8,12 @@ from cli import flags, given, output
 from cli.drawing import draw_points
 from cli.reading import catalogued, saved
 from cli.tree import draw_inventory
+from refloat.choosing import select
 from refloat.clock import now
 from refloat.errors import ConfigError
+from refloat.explaining import explain_point
 from refloat.inventory import Found, Inventory
+from refloat.recovery_point import RecoveryPoint
 
 
 def discover(
@@ -49,6 +52,9 @@ def points(
     namespace: flags.Namespaces = None,
     file: flags.File = None,
     block: flags.BlockName = None,
+    explain: flags.Explain = False,
+    point: flags.Point = None,
+    at: flags.At = None,
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
@@ -57,9 +63,9 @@ def points(
     form: flags.Output = flags.Form.TABLE,
     verbose: flags.Verbose = False,
 ) -> None:
-    """List the recovery points of an application.
+    """List the recovery points of an application, or explain the label of one.
 
-    Oldest first; without NAME, those of every application in the vault.
+    Oldest first; without NAME, those of every application in the vault. With --explain: what proves the label.
     """
     selection = given.Selection(name, namespace, file=file, block=block)
     documents = given.documents(selection, saved)
@@ -71,12 +77,29 @@ def points(
         given.documented_vault(documents, application)
     )
     found = catalogued(location, application, given.target(kubeconfig, context))
+    if explain or point or at:
+        found = [select(found, application or "any", given.objective(point, at))]
+    if explain:
+        one = found[0].point
+        output.show(form, proof_of(one), lambda console: console.print("\n".join(explain_point(one))))
+        return
     values = [each.model_dump(mode="json") for each in found]
     output.show(form, values, lambda console: draw_points(console, found, now(), with_application=application is None))
     if not found and form is flags.Form.TABLE:
         output.remark(f"{location.url} holds no recovery point{f' of {application}' if application else ''}")
     if verbose:
         output.remark(f"vault {location.url}")
+
+
+def proof_of(point: RecoveryPoint) -> dict[str, Any]:
+    """A point's label and its certificate as it is stored, for scripts."""
+    certificate = point.certificate.model_dump(mode="json") if point.certificate else None
+    return {
+        "point": point.id,
+        "application": point.application,
+        "consistency": point.consistency.value,
+        "certificate": certificate,
+    }
 
 
 def facts_of(inventory: Inventory) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 from slugify import slugify
 
+from blocks.redaction import redacted
 from refloat.duration import format_duration
+from refloat.explaining import explain_point
 from refloat.report import ProtectReport, RecoverReport
 from tasks.step import step
 
@@ -16,6 +18,14 @@ from tasks.step import step
 @step("report")
 def report_protect(report: ProtectReport) -> ProtectReport:
     """Publish a protect run's report; Prefect being away never fails the run."""
+    publish(
+        f"refloat-protect-{report.application}", protect_markdown(report), "refloat.point.sealed", report.application
+    )
+    return report
+
+
+def protect_markdown(report: ProtectReport) -> str:
+    """The artifact of a protect run. The timeline is an indented block: nothing a pod said can end it."""
     point = report.point
     lines = [
         f"# {report.application}: recovery point {point.id}",
@@ -37,9 +47,12 @@ def report_protect(report: ProtectReport) -> ProtectReport:
         "| --- | ---: |",
         *(f"| {each.step} | {format_duration(each.duration)} |" for each in report.steps),
         *(f"\n> warning: {text}" for text in report.warnings),
+        "",
+        "## Why this label",
+        "",
+        *(f"    {line}" for line in explain_point(point)),
     ]
-    publish(f"refloat-protect-{report.application}", "\n".join(lines), "refloat.point.sealed", report.application)
-    return report
+    return redacted("\n".join(lines))
 
 
 @step("report")
@@ -61,7 +74,10 @@ def report_recover(report: RecoverReport) -> RecoverReport:
         *(f"| {each.step} | {format_duration(each.duration)} |" for each in report.steps),
     ]
     publish(
-        f"refloat-recover-{report.application}", "\n".join(lines), "refloat.application.recovered", report.application
+        f"refloat-recover-{report.application}",
+        redacted("\n".join(lines)),
+        "refloat.application.recovered",
+        report.application,
     )
     return report
 
