@@ -31,17 +31,24 @@ class Victim:
     def send(self, number: signal.Signals, pids: Iterable[int | None]) -> bool:
         """Signal these processes of its own folder; whether there were any."""
         alive = [pid for pid in pids if pid is not None and pid in self.writer.processes()]
-        for pid in alive:
-            os.kill(pid, number)
         if number is signal.SIGSTOP:
             self.stopped += alive
-        return bool(alive)
+        return sum(sent(number, pid) for pid in alive) > 0
 
     def undo(self) -> None:
         """Wake what was stopped; the line is whole again."""
         stopped, self.stopped = self.stopped, []
         self.send(signal.SIGCONT, stopped)
         self.line.heal()
+
+
+def sent(number: signal.Signals, pid: int) -> bool:
+    """Whether the process was still there to be signalled."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 Strike = Callable[[Victim], bool]

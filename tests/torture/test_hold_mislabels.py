@@ -280,7 +280,7 @@ def test_no_hold_is_said_to_be_better_than_it_was(
     assert not [str(each) for each in plan if each.fault is not None and each.struck.began is None]
     inside = Counter(each.fault for each in plan if each.fault is not None and each.is_inside)
     if rounds(0, 1):
-        assert all(inside[fault] for fault in (*SLOW, *QUICK)), "every kind struck within a hold"
+        assert all(inside[fault] for fault in (*SLOW, *QUICK) if fault.breaks), "every kind struck within a hold"
     assert sum(each.written > 0 for each in plan) > 0, "no fault let a write through: nothing was at stake"
     assert_nothing_left(lanes, [run for each in plan for run in each.runs])
 
