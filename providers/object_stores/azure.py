@@ -7,6 +7,7 @@ works with two accounts. No container has a dot in its name: the two cannot be m
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ def read(address: Address, environment: Mapping[str, str]) -> Settings:
     where = f"https://{address.host}" if address.host else endpoint(words, "AZURE_STORAGE_SERVICE_ENDPOINT")
     if where is None and account is None:
         raise ConfigError(f"{address.url}: no storage account is named", guidance="Set AZURE_STORAGE_ACCOUNT.")
+    _must_be_base64(words.get("AZURE_STORAGE_KEY", ""))
     tier = words.get("REFLOAT_AZURE_ACCESS_TIER") or None
     if tier not in (None, *TIERS):
         raise ConfigError(
@@ -121,6 +123,13 @@ def read(address: Address, environment: Mapping[str, str]) -> Settings:
         api_version=words.get("AZURE_STORAGE_API_VERSION") or None,
         ca_file=words.get("REQUESTS_CA_BUNDLE") or None,
     )
+
+
+def _must_be_base64(key: str) -> None:
+    try:
+        base64.b64decode(key, validate=True)
+    except ValueError as wrong:
+        raise ConfigError("the account's key (AZURE_STORAGE_KEY) is no base64") from wrong
 
 
 def _of_connection_string(environment: Mapping[str, str]) -> dict[str, str]:

@@ -58,7 +58,7 @@ def credential(settings: Settings) -> Any:
 def _identity(settings: Settings) -> Any:
     from azure import identity
 
-    more: dict[str, Any] = {"connection_verify": settings.ca_file} if settings.ca_file else {}
+    more: dict[str, Any] = {"retry_total": 0} | ({"connection_verify": settings.ca_file} if settings.ca_file else {})
     if settings.authority:
         more |= {"authority": settings.authority}
         # an authority that is not Microsoft's is in no list of Microsoft's

@@ -9,6 +9,7 @@ from typing import Any
 
 import google.auth
 import google.oauth2.credentials
+from google.auth import identity_pool
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import storage
@@ -35,8 +36,7 @@ def connect(settings: Settings) -> tuple[storage.Client, Any]:
     asking = Request(session(words))
     found = credentials(settings, asking)
     authorized = AuthorizedSession(found, auth_request=asking)
-    carrying = session(words)
-    authorized.verify, authorized.adapters = carrying.verify, carrying.adapters
+    authorized.adapters = session(words).adapters
     options = {"api_endpoint": settings.endpoint} if settings.endpoint else None
     client = storage.Client(project="refloat", credentials=found, _http=authorized, client_options=options)
     return client, found
@@ -45,6 +45,9 @@ def connect(settings: Settings) -> tuple[storage.Client, Any]:
 def credentials(settings: Settings, asking: Request) -> Any:
     """The credentials named, or those of this machine (a user's, a pod's or an instance's identity)."""
     if settings.credentials is not None:
+        if settings.credentials["type"] == "external_account" and "file" in _source(settings):
+            # the loader below would ask another service for the project's name
+            return identity_pool.Credentials.from_info(settings.credentials, scopes=SCOPES)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of documents from strangers; this one is the operator's
             return google.auth.load_credentials_from_dict(settings.credentials, scopes=SCOPES, request=asking)[0]
@@ -53,6 +56,10 @@ def credentials(settings: Settings, asking: Request) -> Any:
     if settings.is_emulator:
         return AnonymousCredentials()
     return google.auth.default(scopes=SCOPES, request=asking)[0]
+
+
+def _source(settings: Settings) -> dict[str, Any]:
+    return dict((settings.credentials or {}).get("credential_source") or {})
 
 
 def handed_on(settings: Settings, found: Any) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Answers(Request):
             base = f"{self.cloud.endpoint}/tenant"
             said = {"token_endpoint": f"{base}/token", "authorization_endpoint": f"{base}/authorize", "issuer": base}
             self.give(200, json.dumps(said).encode(), **{"Content-Type": "application/json"})
-        elif self.route == "/tenant/token":
+        elif self.route.startswith("/tenant/") and self.route.endswith("/token"):
             self.token()
         else:
             self.authorize()
@@ -80,6 +80,8 @@ class Answers(Request):
             if rest not in self.cloud.bearers:
                 raise Refused(401, "InvalidAuthenticationInfo", "Server failed to authenticate the request.")
             return
+        if "x-ms-date" not in self.headers:
+            raise Refused(401, "NoAuthenticationInformation", "The request bears no credentials.")
         date = parsedate_to_datetime(self.headers["x-ms-date"])
         refused = (
             "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly"
