@@ -238,12 +238,17 @@ class Cluster:
         *,
         propagation: str = "Background",
         uid: str | None = None,
+        resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> bool:
-        """Ask for its deletion; False when it was gone already. With ``uid`` only that very object."""
+        """Ask for its deletion; False when it was gone already. With ``uid`` only that very object.
+
+        With ``resource_version`` only as it was then: ``Conflict`` when it has changed since.
+        """
         body: dict[str, Any] = {"propagationPolicy": propagation}
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if uid or resource_version:
+            body["preconditions"] = {name: value for name, value in preconditions.items() if value}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:

@@ -292,7 +292,7 @@ class WrongKey(VaultError):
 
 
 class LeaseHeld(VaultError):
-    """Another client holds a vault lock that conflicts."""
+    """Another client holds a vault lock that conflicts, or another run has the application."""
 
     code = "LEASE-HELD"
     default_guidance = "Wait for the other run to end, or look with refloat vault unlock whether that run is dead."
