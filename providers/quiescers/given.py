@@ -8,7 +8,20 @@ from shlex import quote
 
 from refloat.errors import InvalidDocument
 
-BESIDE = ("exporter", "operator", "sentinel", "router", "proxy", "admin", "backup", "metrics", "agent", "controller")
+BESIDE = (
+    "exporter",
+    "insight",
+    "commander",
+    "operator",
+    "sentinel",
+    "router",
+    "proxy",
+    "admin",
+    "backup",
+    "metrics",
+    "agent",
+    "controller",
+)
 """Images named after an engine that do not run it."""
 
 

@@ -27,7 +27,9 @@ class MysqlQuiescer:
 
     def recognises(self, image: str) -> bool:
         """Images whose name begins with mysql or percona-server, but for those of its tools."""
-        return is_image_of(image, "mysql", "percona-server", "percona-xtradb-cluster") and "mysql-shell" not in image
+        return is_image_of(image, "mysql", "percona-server", "percona-xtradb-cluster") and not any(
+            word in image for word in ("mysql-shell", "mongodb")
+        )
 
     def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:
         """The server; an old MariaDB as well."""

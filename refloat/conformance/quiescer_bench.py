@@ -18,6 +18,7 @@ HARD = timedelta(seconds=30)
 IN_FLIGHT = 1.0
 """Within so many seconds after HELD a client may still see the answer that came before it."""
 BEAT = timedelta(seconds=0.5)
+BETWEEN = timedelta(seconds=0.03)
 ANSWER, ARM = 5.0, 20.0
 
 
@@ -116,6 +117,7 @@ class Traffic:
             with self._news:
                 self.acknowledged.append((begun, monotonic_seconds()))
                 self._news.notify_all()
+            pause(BETWEEN)
 
     def goes_on(self, since: float, limit: float) -> float:
         """Seconds from ``since`` until the next write was acknowledged; more than ``limit`` is wrong."""

@@ -1,4 +1,4 @@
-"""A bench over the practice range: a pod that runs a real server, and holders in exec sessions as refloat opens them."""
+"""A bench over the practice range: a pod that runs a real server, and holders in sessions as refloat opens them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ HELD_FOLDERS = ("/dev/shm", "/tmp", "/run", "/var/tmp")
 def groups(pod: str) -> dict[int, list[int]]:
     """The processes of the pod's holders by process group, whose leader is the holder's shell; zombies aside."""
     found: dict[int, list[int]] = {}
-    leaders = {}
-    stats = {}
+    ours: dict[int, bool] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            pid = int(stat.parent.name)
-            state, _, group = stat.read_text().rpartition(") ")[2].split()[:3]
-            if state not in "ZX":
-                stats[pid] = int(group)
-                words = stat.with_name("cmdline").read_bytes().split(b"\0")
-                environment = stat.with_name("environ").read_bytes().split(b"\0")
-                if NAME.encode() in words and f"HOSTNAME={pod}".encode() in environment:
-                    leaders[int(group)] = True
-    for pid, group in stats.items():
-        if group in leaders:
-            found.setdefault(group, []).append(pid)
+            state, _, group, *_ = stat.read_text().rpartition(") ")[2].split()
+            if state in "ZX":
+                continue
+            if int(group) not in ours or not ours[int(group)]:
+                ours[int(group)] = is_of_holder(stat.parent, pod)
+            if ours[int(group)]:
+                found.setdefault(int(group), []).append(int(stat.parent.name))
     return found
+
+
+def is_of_holder(process: Path, pod: str) -> bool:
+    """Whether a process is a shell of a holder of the pod: the holder itself, or its watchdog."""
+    if NAME.encode() not in (process / "cmdline").read_bytes().split(b"\0"):
+        return False
+    return f"HOSTNAME={pod}".encode() in (process / "environ").read_bytes().split(b"\0")
 
 
 @dataclass
@@ -124,7 +126,7 @@ class RangeBench:
         end = monotonic_seconds() + 5
         while not (new := set(groups(place.pod)) - before):
             assert monotonic_seconds() < end, "no holder's shell began"
-            pause(timedelta(seconds=0.02))
+            pause(timedelta(seconds=0.05))
         session.say(holder_text(script, token=token, lease=lease, hard=hard))
         session.say("#refloat-end")
         return RangeHolder(session, place.pod, new.pop())

@@ -1,4 +1,4 @@
-"""Every recipe whose server this machine has, on that server: the conformance suite under writes, and what is refused."""
+"""Every recipe whose server this machine has, on it: the conformance suite under writes, and what is refused."""
 
 from __future__ import annotations
 

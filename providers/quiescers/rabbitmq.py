@@ -1,0 +1,51 @@
+"""Quiescer of RabbitMQ: the node's application is stopped for the hold, which ends its clients' connections.
+
+https://www.rabbitmq.com/docs/backup (messages can be copied from a stopped node only; a restored node needs the same
+name) and https://www.rabbitmq.com/docs/man/rabbitmqctl.8 (stop_app, start_app).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from providers.quiescers.given import given_options, is_image_of, text_of
+from refloat.ports.quiescer import QUEUE, Ask, HoldScript, Place
+
+LOOK = """command -v rabbitmqctl >/dev/null || { echo "rabbitmqctl is not in this container" >&2; exit 1; }
+case $(ctl 15 "eval rabbit:is_running().") in *true*) ;; *) echo "the node does not run" >&2; exit 1 ;; esac
+"""
+CONFIRM = 'case $(ctl 5 "eval rabbit:is_running().") in *true*) ;; *) exit 1 ;; esac\n'
+
+
+class RabbitmqQuiescer:
+    """One script: the node's. Its clients have to connect again after the hold."""
+
+    engine = "rabbitmq"
+    whole_by_one_cut = False
+
+    def recognises(self, image: str) -> bool:
+        """Images whose name begins with rabbitmq."""
+        return is_image_of(image, "rabbitmq")
+
+    def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:  # noqa: ARG002
+        """The node, when it runs."""
+        given_options(self.engine, options, set())
+        functions = text_of("rabbitmq.sh")
+        ask(("sh", "-c", functions + LOOK))
+        return [
+            HoldScript(
+                engine=self.engine,
+                method="stop_app: the node serves nobody",
+                stops_writes=True,
+                ends_with="watchdog",
+                functions=functions,
+                thaw=("sh", "-c", functions + "undo\n"),
+                confirm=("sh", "-c", functions + CONFIRM),
+                rank=QUEUE,
+            )
+        ]
+
+
+def open_quiescer() -> RabbitmqQuiescer:
+    """The entry point's factory."""
+    return RabbitmqQuiescer()

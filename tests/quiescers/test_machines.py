@@ -1,0 +1,190 @@
+"""Recipes without a database server: the suite on real etcd and fsfreeze, and on strict state machines for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kube.cluster import Cluster
+from providers.quiescers import commands, filesystem
+from refloat.conformance.quiescer import CHECKS, Finding, run
+from refloat.conformance.quiescer_bench import answer, opened
+from refloat.errors import InvalidDocument, QuiesceFailed, Unsupported
+from refloat.ports.quiescer import Place
+from refloat.registry import open_quiescers
+from tests.quiescers.machines import MACHINES, a_mongodb, mounted, some_commands
+
+Found = dict[str, Finding] | str
+PLACE = Place("shop", "db-0", "uid", "server")
+
+
+@pytest.fixture(scope="session")
+def findings(shared_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Found]]:
+    """The suite over every machine, side by side; a text says why one is NOT RUN."""
+
+    def over(name: str) -> Found:
+        folder = tmp_path_factory.mktemp(name)
+        try:
+            with ExitStack() as stack:
+                if name == "filesystem":
+                    stack.enter_context(mounted(folder))
+                bench = MACHINES[name](shared_cluster, folder)
+                stack.callback(shared_cluster.delete, "Pod", bench.place.pod, bench.place.namespace)
+                return {finding.check: finding for finding in run(bench)}
+        except pytest.skip.Exception as absent:
+            return str(absent)
+
+    with ThreadPoolExecutor(len(MACHINES)) as pool:
+        yield dict(zip(MACHINES, pool.map(over, MACHINES), strict=True))
+
+
+@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.timeout(180)
+def test_keeps_the_contract(findings: dict[str, Found], name: str, check: str) -> None:
+    """As the suite says."""
+    found = findings[name]
+    if isinstance(found, str):
+        pytest.skip(found)
+    assert found[check].is_kept, found[check].wrong
+
+
+def test_mongodb_is_unlocked_though_no_new_client_gets_in(shared_cluster: Cluster, tmp_path: Path) -> None:
+    """The watchdog's own client, logged in before the freeze, unlocks; two counted locks as well."""
+    bench = a_mongodb(shared_cluster, tmp_path)
+    with opened(bench) as hold:
+        hold.freeze()
+        (tmp_path / "deaf").touch()
+        (tmp_path / "locks").write_text("2")
+        hold.holders[0].kill()
+        bench.write()
+        assert (tmp_path / "locks").read_text() == "0"
+        (tmp_path / "deaf").unlink()
+    shared_cluster.delete("Pod", bench.place.pod, bench.place.namespace)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "why"),
+    [
+        ("exit 137", "ended with 137"),
+        ("no-such-hook", "not found"),
+        ("head -c 1000000 /dev/zero | tr '\\0' x; exit 3", "ended with 3: xxx"),
+        ("sleep 60", "ended with 124"),
+    ],
+)
+def test_a_command_that_fails_is_told_and_undone(
+    shared_cluster: Cluster, tmp_path: Path, freeze: str, why: str
+) -> None:
+    """Any exit code, a megabyte of words, none of the name, a hang: FAILED with the reason, and its thaw has run."""
+    bench = some_commands(shared_cluster, tmp_path)
+    bench.options["freeze"] = f"touch {tmp_path}/held; {freeze}"
+    with opened(bench, lease=timedelta(seconds=12)) as hold:
+        hold.holders[0].say("freeze")
+        with pytest.raises(AssertionError, match="FAILED") as failed:
+            answer(hold.holders[0], "HELD", 11)
+        assert why in str(failed.value)
+        bench.write()
+    shared_cluster.delete("Pod", bench.place.pod, bench.place.namespace)
+
+
+def nothing(_: object) -> str:
+    """An answer nobody asks for."""
+    raise AssertionError("it asked")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"freeze": "a", "thaw": "b"}, "lack confirm"),
+        ({"freeze": "a", "thaw": "b", "confirm": "c", "stopsWrites": "yes"}, "true or false"),
+    ],
+)
+def test_commands_are_complete(options: dict[str, str], words: str) -> None:
+    """What is missing is named."""
+    with pytest.raises(InvalidDocument, match=words):
+        commands.open_quiescer().scripts(PLACE, options, nothing)
+
+
+def test_commands_stop_no_writes_unless_the_document_says_so() -> None:
+    """A document that says nothing claims nothing."""
+    options = {"freeze": "a", "thaw": "b", "confirm": "c"}
+    [script] = commands.open_quiescer().scripts(PLACE, options, nothing)
+    assert not script.stops_writes
+
+
+MOUNTS = """22 1 0:30 / / rw - overlay overlay rw
+30 22 8:16 / /data rw,relatime - ext4 /dev/sdb rw
+31 22 8:1 /etc/hosts /etc/hosts rw - xfs /dev/sda1 rw
+32 22 8:1 /pv /local rw shared:1 - xfs /dev/sda1 rw
+33 22 0:40 / /nfs rw - nfs4 server:/x rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "error", "words"),
+    [
+        ("/", InvalidDocument, "mount"),
+        ("", InvalidDocument, "mount"),
+        ("/none", QuiesceFailed, "nothing is mounted"),
+        ("/nfs", Unsupported, "nfs4"),
+        ("/local", Unsupported, "/etc/hosts"),
+    ],
+)
+def test_a_file_system_that_cannot_be_frozen_alone_is_refused(mount: str, error: type[Exception], words: str) -> None:
+    """Root, overlay, network, and what shares a node's disk."""
+    with pytest.raises(error, match=words):
+        filesystem.open_quiescer().scripts(PLACE, {"mount": mount}, lambda _: MOUNTS)
+
+
+def test_a_claims_own_file_system_is_held() -> None:
+    """By its mount point."""
+    [script] = filesystem.open_quiescer().scripts(PLACE, {"mount": "/data/"}, lambda _: MOUNTS)
+    assert (script.part, script.stops_writes, script.ends_with) == ("/data", True, "watchdog")
+
+
+@pytest.mark.parametrize("engine", ["elasticsearch", "opensearch"])
+def test_search_engines_are_refused_with_the_right_way(engine: str) -> None:
+    """Whatever the options."""
+    with pytest.raises(Unsupported, match="volume snapshots") as refused:
+        open_quiescers()[engine].scripts(PLACE, {}, nothing)
+    assert "_snapshot" in refused.value.guidance
+
+
+IMAGES = {
+    "postgres:16": "postgresql",
+    "registry.local:5000/bitnami/postgresql@sha256:00": "postgresql",
+    "quay.io/prometheuscommunity/postgres-exporter:1": None,
+    "mariadb": "mariadb",
+    "mysql/mysql-server:8": "mysql",
+    "mysql/mysql-router:8": None,
+    "percona/percona-server:8.0": "mysql",
+    "percona/percona-server-mongodb:7": "mongodb",
+    "redis:7-alpine": "redis",
+    "redis/redis-stack-server": "redis",
+    "redis/redisinsight": None,
+    "oliver006/redis_exporter": None,
+    "valkey/valkey:8": "valkey",
+    "mongo:7": "mongodb",
+    "mongo-express": None,
+    "quay.io/coreos/etcd:v3.5.9": "etcd",
+    "cassandra:5": "cassandra",
+    "rabbitmq:3-management": "rabbitmq",
+    "apache/kafka:3.7": "kafka",
+    "confluentinc/cp-kafka-connect": None,
+    "elasticsearch:8": "elasticsearch",
+    "opensearchproject/opensearch:2": "opensearch",
+    "opensearchproject/opensearch-dashboards:2": None,
+    "nginx": None,
+}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_images_are_told_apart(image: str) -> None:
+    """By at most one quiescer each."""
+    known = [name for name, quiescer in open_quiescers().items() if quiescer.recognises(image)]
+    assert known == ([IMAGES[image]] if IMAGES[image] else [])
