@@ -39,10 +39,11 @@ def split(url: str, scheme: str, guidance: str) -> tuple[str, str]:
     """What stands before and after the first slash of a URL, the latter without slashes around it.
 
     Raises:
-        ConfigError: It is none of this scheme; a URL with a user part is not repeated in the message.
+        ConfigError: It is none of this scheme; one that may hold a secret is not repeated in the message.
     """
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ConfigError(f"{scheme}:// addresses hold no credentials", guidance=guidance)
+    first = url.partition("://")[2].partition("/")[0]
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", first):  # a user part, even one that a slash in its secret cuts short
+        raise ConfigError(f"{scheme}:// is followed by what is no name; credentials never are", guidance=guidance)
     try:
         parts = urlsplit(url)
     except ValueError as wrong:

@@ -24,7 +24,7 @@ from tests.providers.clouds import Cloud
 from tests.providers.fake_blob import ACCOUNT, CONTAINER, FakeBlob
 from tests.providers.fake_gcs import BUCKET, FakeGcs
 
-SECRET = base64.b64encode(secrets.token_bytes(32)).decode()
+SECRET = "ab/+" + base64.b64encode(secrets.token_bytes(32)).decode()
 KEYS = {"AZURE_STORAGE_ACCOUNT": "someone", "AZURE_STORAGE_KEY": SECRET}
 
 
