@@ -61,10 +61,14 @@ watchdog() {
     echo "$over" >"$dir/thawed"
     read -r client <"$dir/client" && kill -9 "$client"
     undo
-    sleep 1
+    # the holder may be stopped, or blocked at either end of a session that nobody ends
+    is_holder && kill "$$" && sleep 1
+    is_holder && kill -9 "$$"
     rm -rf "$dir"
   done
 }
+# whether $$ is still this text's shell, and no other process by now
+is_holder() { read -r text <"/proc/$$/cmdline" && [ -z "${text##*refloat-end*}" ]; }
 
 leave() {
   trap '' HUP INT TERM
