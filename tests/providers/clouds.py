@@ -15,7 +15,7 @@ from tests.providers.fake_blob import CONTAINER, FakeBlob
 from tests.providers.fake_gcs import BUCKET, FakeGcs
 
 TRIES = 3
-SHORT = Patience(read=timedelta(seconds=0.3), tries=TRIES, first_pause=timedelta(milliseconds=1))
+SHORT = Patience(read=timedelta(seconds=10), tries=TRIES, first_pause=timedelta(milliseconds=1))
 BRISK = Patience(first_pause=timedelta(milliseconds=2), longest_pause=timedelta(milliseconds=20), tries=20)
 """As long a breath as the usual one, but shorter pauses: faults here are drawn by request, not by time."""
 
