@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 MASK = "****"
-_SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN|ACCOUNT_KEY|STORAGE_KEY|CONNECTION_STRING|^GOOGLE_CREDENTIALS$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"SECRET|PASSWORD|TOKEN|ACCOUNT_KEY|STORAGE_KEY|CONNECTION_STRING|^GOOGLE_CREDENTIALS$", re.IGNORECASE
+)
 _guard = threading.Lock()
 _secrets: set[str] = set()
 _pattern: re.Pattern[str] | None = None
