@@ -37,7 +37,7 @@ def protect(refloat: Refloat, site: Site, vault: Vault, folder: Path, mode: str)
     file.write_text(document(NAMESPACE, mode))
     refloat.done("protect", "-f", file, *site.flags, *vault.flags, phase=f"protect the ledger, hold {mode}")
     points = refloat.done("points", "ledger", *site.flags, *vault.flags, "-o", "json").json
-    return dict(points[0]["point"])
+    return max((dict(each["point"]) for each in points), key=lambda point: str(point["sealed_at"]))
 
 
 def recover(refloat: Refloat, site: Site, vault: Vault, point: str) -> Ledger:
