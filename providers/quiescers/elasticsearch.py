@@ -30,8 +30,8 @@ class ElasticsearchQuiescer:
             Unsupported: Always, with the right way.
         """
         raise Unsupported(
-            f"Elasticsearch in {place} cannot be protected by volume snapshots: its maker supports no restore from copies"
-            " of its files, which may lose data silently",
+            f"Elasticsearch in {place} cannot be protected by volume snapshots: its maker supports no restore"
+            " from copies of its files, which may lose data silently",
             guidance="Take its own snapshots (PUT _snapshot/REPOSITORY/NAME) and protect the volume of that repository;"
             " leave these pods' volumes out, or say engine: none in their quiesce rule and accept the label.",
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from refloat.clock import monotonic_seconds
+from refloat.clock import monotonic_seconds, pause
 from refloat.conformance.object_store import require
 from refloat.conformance.quiescer_bench import IN_FLIGHT, LEASE, Bench, Hold, Holder, Traffic, gone, opened
 from refloat.errors import InvalidDocument
@@ -170,6 +170,8 @@ def _let_go(
             if is_silent:
                 require(seconds >= LEASE.total_seconds() - 1.5, f"it let go {seconds:.1f} s after the last beat")
         if still_speaks:
+            if not hold.stops_writes:
+                pause(LEASE + timedelta(seconds=2))
             hold.is_broken()
     gone(bench)
     return seconds if hold.stops_writes else None

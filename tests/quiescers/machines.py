@@ -1,4 +1,4 @@
-"""Engines that are not here in person: a file system of our own, one real etcd, and rules enforced by small programs."""
+"""What stands in for servers: a file system of our own, one real etcd, and rules enforced by small programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def machine(
 ) -> RangeBench:
     """A pod in which the programs are found first; a client's write waits while the state machine is held."""
     env = {"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "STATE": str(folder), **given.get("env", {})}
-    place = pod_of(cluster, NAMESPACE, name, IDLE, env)
+    place = pod_of(cluster, NAMESPACE, f"{name}-{secrets.token_hex(2)}", IDLE, env)
 
     def write() -> None:
         while is_held():
@@ -47,7 +47,7 @@ def a_mongodb(cluster: Cluster, folder: Path) -> RangeBench:
     env = {"MONGO_INITDB_ROOT_USERNAME": "root", "MONGO_INITDB_ROOT_PASSWORD": password}
 
     def is_locked() -> bool:
-        return locks.exists() and locks.read_text() not in ("", "0")
+        return locks.exists() and locks.read_text() != "0"
 
     bench = machine(cluster, folder, "mongodb", mongodb.open_quiescer(), is_locked, env=env)
     bench.secrets = (password,)

@@ -20,6 +20,8 @@ from refloat.clock import monotonic_seconds, pause
 from tests.quiescers.range_bench import RangeBench, pod_of
 
 START_SECONDS = 40
+WHOLE = bool(os.environ.get("REFLOAT_TORTURE"))
+"""Every check on every engine, and several databases of one server; else what differs between engines."""
 READ_SECONDS = 5
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
@@ -118,7 +120,7 @@ exec {as_user}{server} -D data {folders} -c shared_buffers=16MB >server.log 2>&1
         place,
         write=lambda: (said("insert into orders (at) values (now())"), None)[1],
         read=lambda: (said("select count(*) from orders", READ_SECONDS), None)[1],
-        options={"host": str(folder), "port": port},
+        options={"host": str(folder), "port": port, **({} if WHOLE else {"database": "shop"})},
         secrets=(password,),
         blocked=in_the_way,
     )

@@ -1,10 +1,7 @@
-"""Recipes without a database server: the suite on real etcd and fsfreeze, and on strict state machines for the others."""
+"""What the suite does not ask of recipes without a database server, who is refused, and who is recognised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,46 +9,13 @@ import pytest
 
 from kube.cluster import Cluster
 from providers.quiescers import commands, filesystem
-from refloat.conformance.quiescer import CHECKS, Finding, run
 from refloat.conformance.quiescer_bench import answer, opened
 from refloat.errors import InvalidDocument, QuiesceFailed, Unsupported
 from refloat.ports.quiescer import Place
 from refloat.registry import open_quiescers
-from tests.quiescers.machines import MACHINES, a_mongodb, mounted, some_commands
+from tests.quiescers.machines import a_mongodb, some_commands
 
-Found = dict[str, Finding] | str
 PLACE = Place("shop", "db-0", "uid", "server")
-
-
-@pytest.fixture(scope="session")
-def findings(shared_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Found]]:
-    """The suite over every machine, side by side; a text says why one is NOT RUN."""
-
-    def over(name: str) -> Found:
-        folder = tmp_path_factory.mktemp(name)
-        try:
-            with ExitStack() as stack:
-                if name == "filesystem":
-                    stack.enter_context(mounted(folder))
-                bench = MACHINES[name](shared_cluster, folder)
-                stack.callback(shared_cluster.delete, "Pod", bench.place.pod, bench.place.namespace)
-                return {finding.check: finding for finding in run(bench)}
-        except pytest.skip.Exception as absent:
-            return str(absent)
-
-    with ThreadPoolExecutor(len(MACHINES)) as pool:
-        yield dict(zip(MACHINES, pool.map(over, MACHINES), strict=True))
-
-
-@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
-@pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.timeout(180)
-def test_keeps_the_contract(findings: dict[str, Found], name: str, check: str) -> None:
-    """As the suite says."""
-    found = findings[name]
-    if isinstance(found, str):
-        pytest.skip(found)
-    assert found[check].is_kept, found[check].wrong
 
 
 def test_mongodb_is_unlocked_though_no_new_client_gets_in(shared_cluster: Cluster, tmp_path: Path) -> None:

@@ -1,81 +1,33 @@
-"""Every recipe whose server this machine has, on it: the conformance suite under writes, and what is refused."""
+"""Real servers beyond the suite: what is on disk while held, and what is refused, named and not shown."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from kube.cluster import Cluster
 from providers.quiescers import mariadb, postgresql, redis
-from refloat.conformance.quiescer import CHECKS, Finding, run
 from refloat.conformance.quiescer_bench import LEASE, opened
 from refloat.errors import QuiesceFailed, Unsupported
-from tests.quiescers.conftest import Start
+from tests.quiescers.conftest import Benches
 from tests.quiescers.range_bench import RangeBench, pod_of
-from tests.quiescers.servers import SERVERS, free_port, program, resp, until
-
-Found = dict[str, Finding]
-WAYS = {"mysql-on-mariadb": "mariadbd", "mariadb": "mariadbd", "postgresql": "postgres"}
+from tests.quiescers.servers import free_port, program, resp, until
 
 
-@pytest.fixture(scope="session")
-def benches(start: Start) -> dict[str, RangeBench]:
-    """One of each server that is installed."""
-    names = [name for name in SERVERS if is_here(name)]
-    with ThreadPoolExecutor(len(names) or 1) as pool:
-        return dict(zip(names, pool.map(start, names), strict=True))
-
-
-@pytest.fixture(scope="session")
-def findings(benches: dict[str, RangeBench]) -> dict[str, Found]:
-    """The suite over every server, side by side: most of it is waiting."""
-
-    def over(bench: RangeBench) -> Found:
-        return {finding.check: finding for finding in run(bench)}
-
-    with ThreadPoolExecutor(len(benches) or 1) as pool:
-        under_way: dict[str, Future[Found]] = {name: pool.submit(over, bench) for name, bench in benches.items()}
-        return {name: future.result() for name, future in under_way.items()}
-
-
-def is_here(name: str) -> bool:
-    """Whether the server's program is installed."""
-    try:
-        program(WAYS.get(name, "redis-server"))
-    except pytest.skip.Exception:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
-@pytest.mark.parametrize("name", SERVERS)
-@pytest.mark.timeout(180)
-def test_keeps_the_contract(findings: dict[str, Found], name: str, check: str) -> None:
-    """As the suite says; what it measured is shown with -s."""
-    if name not in findings:
-        pytest.skip(f"NOT RUN: the server for {name} is not installed")
-    finding = findings[name][check]
-    assert finding.is_kept, finding.wrong
-    if finding.seconds is not None:
-        print(f"{name}: {check}: {finding.seconds:.2f} s")
-
-
-def of(benches: dict[str, RangeBench], name: str) -> RangeBench:
+def of(benches: Benches, name: str) -> RangeBench:
     """The bench of a server; NOT RUN without it."""
-    if name not in benches:
-        pytest.skip(f"NOT RUN: the server for {name} is not installed")
-    return benches[name]
+    bench = benches[name]
+    if isinstance(bench, str):
+        pytest.skip(bench)
+    return bench
 
 
 @pytest.mark.parametrize("name", ["redis-aof", "redis-rdb"])
-def test_what_redis_acknowledged_is_in_its_files_while_held(
-    benches: dict[str, RangeBench], name: str, tmp_path: Path
-) -> None:
+def test_what_redis_acknowledged_is_in_its_files_while_held(benches: Benches, name: str, tmp_path: Path) -> None:
     """A second server over a copy made within the hold has every acknowledged write."""
     bench = of(benches, name)
     port, password = int(bench.options["port"]), "".join(bench.secrets)
@@ -126,9 +78,7 @@ CLIENTS = {"redis-aof": "redis-cli", "mariadb": "mariadb", "postgresql": "psql"}
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_password_is_named_and_not_shown(
-    benches: dict[str, RangeBench], shared_cluster: Cluster, name: str
-) -> None:
+def test_a_wrong_password_is_named_and_not_shown(benches: Benches, shared_cluster: Cluster, name: str) -> None:
     """QuiesceFailed with the server's own words."""
     bench, (env, words) = of(benches, name), WRONG[name]
     place = pod_of(shared_cluster, "quiescers", f"wrong-{name}", "exec sleep 60", env)
