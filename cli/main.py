@@ -19,6 +19,7 @@ from cli import (
     recover,
     server,
     sweep,
+    thaw,
     vault,
     vault_adopt,
     vault_copy,
@@ -66,6 +67,7 @@ app.command()(recover.recover)
 app.command()(extract.extract)
 app.command()(expire.expire)
 app.command()(sweep.sweep)
+app.command()(thaw.thaw)
 app.command()(deploy.deploy)
 app.add_typer(server.app)
 vault.app.command()(vault_adopt.adopt)
