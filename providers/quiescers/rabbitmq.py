@@ -1,4 +1,4 @@
-"""Quiescer of RabbitMQ: the node's application is stopped for the hold, which ends its clients' connections.
+"""Quiescer of RabbitMQ: where a document allows it, the node's application is stopped; else its writes go on.
 
 https://www.rabbitmq.com/docs/backup (messages can be copied from a stopped node only; a restored node needs the same
 name) and https://www.rabbitmq.com/docs/man/rabbitmqctl.8 (stop_app, start_app).
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from providers.quiescers.given import given_options, is_image_of, text_of
+from refloat.errors import InvalidDocument
 from refloat.ports.quiescer import QUEUE, Ask, HoldScript, Place
 
+OPTIONS = {"stop"}
 LOOK = """command -v rabbitmqctl >/dev/null || { echo "rabbitmqctl is not in this container" >&2; exit 1; }
 case $(ctl 15 "eval rabbit:is_running().") in *true*) ;; *) echo "the node does not run" >&2; exit 1 ;; esac
 """
@@ -18,7 +20,7 @@ CONFIRM = 'case $(ctl 5 "eval rabbit:is_running().") in *true*) ;; *) exit 1 ;; 
 
 
 class RabbitmqQuiescer:
-    """One script: the node's. Its clients have to connect again after the hold."""
+    """One script. To stop the node ends its clients' connections, which nobody may do unasked: ``stop: "true"``."""
 
     engine = "rabbitmq"
     whole_by_one_cut = False
@@ -27,11 +29,15 @@ class RabbitmqQuiescer:
         """Images whose name begins with rabbitmq."""
         return is_image_of(image, "rabbitmq")
 
-    def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:  # noqa: ARG002
+    def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:
         """The node, when it runs."""
-        given_options(self.engine, options, set())
+        stop = given_options(self.engine, options, OPTIONS)["stop"]
+        if stop not in ("", "true", "false"):
+            raise InvalidDocument(f"rabbitmq in {place}: stop is true or false, not {stop!r}")
         functions = text_of("rabbitmq.sh")
         ask(("sh", "-c", functions + LOOK))
+        if stop != "true":
+            return [self._unstopped(functions)]
         return [
             HoldScript(
                 engine=self.engine,
@@ -44,6 +50,18 @@ class RabbitmqQuiescer:
                 rank=QUEUE,
             )
         ]
+
+    def _unstopped(self, functions: str) -> HoldScript:
+        return HoldScript(
+            engine=self.engine,
+            method='a sync before the cut, without the option stop: "true",',
+            stops_writes=False,
+            ends_with="nothing",
+            functions=text_of("unstopped.sh"),
+            thaw=("true",),
+            confirm=("sh", "-c", functions + CONFIRM),
+            rank=QUEUE,
+        )
 
 
 def open_quiescer() -> RabbitmqQuiescer:

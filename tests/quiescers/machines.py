@@ -61,7 +61,8 @@ def a_cassandra(cluster: Cluster, folder: Path) -> RangeBench:
 
 def a_rabbitmq(cluster: Cluster, folder: Path) -> RangeBench:
     """An application that is stopped or runs."""
-    return machine(cluster, folder, "rabbitmq", rabbitmq.open_quiescer(), (folder / "stopped").exists)
+    is_stopped = (folder / "stopped").exists
+    return machine(cluster, folder, "rabbitmq", rabbitmq.open_quiescer(), is_stopped, options={"stop": "true"})
 
 
 def a_kafka(cluster: Cluster, folder: Path) -> RangeBench:

@@ -32,6 +32,13 @@ def test_mongodb_is_unlocked_though_no_new_client_gets_in(shared_cluster: Cluste
     shared_cluster.delete("Pod", bench.place.pod, bench.place.namespace)
 
 
+def test_rabbitmq_is_not_stopped_unasked() -> None:
+    """Without the document's word nothing is held, and nothing is claimed."""
+    [script] = open_quiescers()["rabbitmq"].scripts(PLACE, {}, lambda _: "")
+    assert not script.stops_writes
+    assert "stop_app" not in script.functions
+
+
 @pytest.mark.parametrize(
     ("freeze", "why"),
     [
