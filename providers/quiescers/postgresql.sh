@@ -30,6 +30,10 @@ freeze() {
         where c.relkind in ('r', 'p') and c.relpersistence <> 't'
           and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_toast%';
       if names is not null then execute 'lock table ' || names || ' in exclusive mode'; end if;
+      -- acknowledged before it was written: on disk after three times the delay (wal-async-commit)
+      if current_setting('synchronous_commit') = 'off' then
+        perform pg_sleep(3 * extract(epoch from current_setting('wal_writer_delay')::interval));
+      end if;
     end \$\$;"
   tell '\echo refloat-held'
   hear refloat-held
