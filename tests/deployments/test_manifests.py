@@ -11,6 +11,7 @@ import pytest
 from kube.cluster import Cluster
 from kube.home import HOME, SERVICE_ACCOUNT
 from kube.kinds import name_of
+from refloat import __version__
 from tests.deployments.installing import CONTROLLER, documents, install, place, uninstall
 
 Object = dict[str, Any]
@@ -54,9 +55,34 @@ def test_nobody_gets_more_than_the_page_says() -> None:
     assert not {verb for rule in rules for verb in rule["verbs"]} & {"*", "escalate", "bind", "impersonate", "update"}
     assert all("*" not in rule["resources"] for rule in roles["refloat-controller"]["rules"])
     bindings = [doc for doc in documents() if doc["kind"].endswith("RoleBinding")]
-    assert {doc["roleRef"]["name"] for doc in bindings} == {"refloat-controller"}
-    subjects = [subject for doc in bindings for subject in doc["subjects"]]
-    assert {(s["kind"], s["namespace"], s["name"]) for s in subjects} == {("ServiceAccount", HOME, CONTROLLER)}
+    given = {
+        (doc["kind"], doc["roleRef"]["name"], s["kind"], s["namespace"], s["name"])
+        for doc in bindings
+        for s in doc["subjects"]
+    }
+    assert given == {
+        ("RoleBinding", "refloat-controller", "ServiceAccount", HOME, CONTROLLER),
+        ("ClusterRoleBinding", "refloat-controller", "ServiceAccount", HOME, CONTROLLER),
+        ("RoleBinding", "refloat-janitor", "ServiceAccount", HOME, "janitor"),
+    }
+
+
+def test_the_janitor_is_one_of_this_version_and_may_do_little() -> None:
+    """One replica, an account of its own, this version's image; no Secret, no volume, and nothing is deleted."""
+    (deployment,) = [doc for doc in documents() if doc["kind"] == "Deployment"]
+    spec = deployment["spec"]["template"]["spec"]
+    assert (deployment["spec"]["replicas"], spec["serviceAccountName"]) == (1, "janitor")
+    assert [each["image"] for each in spec["containers"]] == [f"refloat/controller:{__version__}"]
+    rules = [
+        rule for doc in documents() if doc["metadata"]["name"] == "refloat-janitor" for rule in doc.get("rules", [])
+    ]
+    assert sorted(one for rule in rules for one in rule_by_rule(rule)) == [
+        ("", "events", "create"),
+        ("", "pods", "get"),
+        ("", "pods/exec", "create"),
+        ("", "pods/exec", "get"),
+        *(("coordination.k8s.io", "leases", verb) for verb in ("get", "list", "patch")),
+    ]
 
 
 # ---- on a real cluster: who may do what
