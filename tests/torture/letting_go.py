@@ -316,6 +316,12 @@ class Lane:
         """What holders of this run left on this machine."""
         return [path for base in BASES for path in Path(base).glob(f"refloat-{run}-*")]
 
+    def own_seconds(self) -> float:
+        """What a fresh client's write takes while nothing is held."""
+        begun = monotonic_seconds()
+        subprocess.run(self.server.fresh_write(), capture_output=True, check=True)
+        return monotonic_seconds() - begun
+
     def holds(self) -> int:
         """Sessions of a hold in the server; 0 where it can hold nothing beyond a connection's command."""
         asked = self.server.holds()

@@ -215,7 +215,7 @@ class Overlong(Happening):
     """The victim lives and beats, and does not release: the hard limit ends the hold."""
 
     breaks = True
-    steps = ("cut begun", "cut seen")
+    steps = ("cut begun",)
 
     def inject(self, scene: Scene) -> None:
         scene.since = scene.victim.marks["freeze sent"]

@@ -114,7 +114,7 @@ class Mariadb(Server):
 
     def script(self) -> str:
         user, data = self.as_user("mysql"), self.folder / "data"
-        return f"""[ -z "{user}" ] || chown -R mysql {self.folder}
+        return f"""export TMPDIR={self.folder}; [ -z "{user}" ] || chown -R mysql {self.folder}
           [ -d {data} ] || {user}mariadb-install-db --no-defaults --datadir={data} --skip-test-db \
             --auth-root-authentication-method=normal >/dev/null || exit 1
           exec {user}{self.program()} --no-defaults --datadir={data} --socket={self.folder}/s --port={self.port} \

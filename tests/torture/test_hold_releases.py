@@ -36,6 +36,11 @@ WHOLE = {"lease": "10s", "softBudget": "10s", "hardBudget": "30s", "heartbeat": 
 PROOF = Consistency.APPLICATION.value
 
 
+ENOUGH_FAILURES = 3
+SLOWNESS = 3
+"""What a fresh client needs of itself, measured before each hold, may delay a release so many times over."""
+
+
 @dataclass(frozen=True)
 class Order:
     """One run that is to be."""
@@ -54,11 +59,13 @@ class Outcome:
     seconds: float
     limit: float
     verdict: str
+    is_late: bool
+    """Beyond the bar, but not beyond the slowness of the machine."""
 
 
 def carry_out(lane: Lane, order: Order, rules: dict[str, str]) -> Outcome:
     """One hold, one fault; everything that must be true afterwards."""
-    rng, happening = random.Random(order.seed), order.kind()
+    rng, happening, own = random.Random(order.seed), order.kind(), lane.own_seconds()
     run = f"t{secrets.token_hex(4)}"
     victim = lane.victim(order.step, run, rules, rng.uniform(0.1, 1.5), happening.without_server_lease)
     try:
@@ -84,8 +91,9 @@ def carry_out(lane: Lane, order: Order, rules: dict[str, str]) -> Outcome:
     outcome = Outcome(
         order,
         let_go_at - scene.since,
-        happening.limit(scene),
+        happening.limit(scene) + SLOWNESS * own,
         victim.end["verdict"] if victim.end else "none",
+        let_go_at - scene.since > happening.limit(scene),
     )
     check(scene, outcome, happening)
     return outcome
@@ -105,7 +113,7 @@ def check(scene: Scene, outcome: Outcome, happening: Happening) -> None:
     """In time, nothing left, stopped while held, and nothing certified that was not so."""
     lane, victim = scene.lane, scene.victim
     assert outcome.seconds <= outcome.limit, (
-        f"let go after {outcome.seconds:.2f} s, {outcome.limit:.0f} are allowed; {scene.probes.told(scene.since)}"
+        f"let go after {outcome.seconds:.2f} s, {outcome.limit:.2f} are allowed; {scene.probes.told(scene.since)}"
     )
     assert not lane.folders(scene.run), f"left: {lane.folders(scene.run)}"
     assert not scene.held.alive(), f"left: {scene.held.alive()}"
@@ -164,30 +172,34 @@ def needed(engine: str) -> None:
 
 
 def carry_out_all(lanes: Sequence[Lane], todo: Sequence[Order], rules: dict[str, str]) -> list[Outcome]:
-    """All orders, each by the next lane that is free; the first failure is raised with its order and the lane."""
-    waiting: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    """All orders, each by the next lane that is free; failures are raised together, each with its order."""
+    engine, waiting = lanes[0].server.engine, queue.SimpleQueue[Order]()
     for order in todo:
         waiting.put(order)
     outcomes: list[Outcome] = []
     failures: list[str] = []
 
     def work(lane: Lane) -> None:
-        while not failures:
+        while len(failures) < ENOUGH_FAILURES:
             try:
                 order = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                outcomes.append(carry_out(lane, order, rules))
+                outcomes.append(outcome := carry_out(lane, order, rules))
+                print(
+                    f"{engine}: {order.fault} at {order.step}: {outcome.seconds:.2f} s, {outcome.verdict}", flush=True
+                )
             except (AssertionError, OSError, RefloatError, subprocess.SubprocessError) as failure:
-                failures.append(f"{lane.name}, {order.fault} at {order.step} (seed {order.seed}): {failure!r}")
+                failures.append(f"{lane.name}, {order.fault} at {order.step} (seed {order.seed}): {failure}")
+                print(failures[-1], flush=True)
 
     threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    report(lanes[0].server.engine, outcomes)
+    report(engine, outcomes)
     assert not failures, "; ".join(failures)
     assert len(outcomes) == len(todo)
     return outcomes
@@ -197,11 +209,12 @@ def report(engine: str, outcomes: Sequence[Outcome]) -> None:
     """Counters per step and fault, and how long it took."""
     for fault in dict.fromkeys(outcome.order.fault for outcome in outcomes):
         seconds = sorted(outcome.seconds for outcome in outcomes if outcome.order.fault == fault)
+        late = sum(outcome.is_late for outcome in outcomes if outcome.order.fault == fault)
         steps = Counter(outcome.order.step for outcome in outcomes if outcome.order.fault == fault)
         proofs = sum(outcome.verdict == PROOF for outcome in outcomes if outcome.order.fault == fault)
         print(
             f"{engine}: {fault}: {len(seconds)} runs, p50 {statistics.median(seconds):.2f} s, "
-            f"p99 {seconds[int(0.99 * (len(seconds) - 1))]:.2f} s, max {seconds[-1]:.2f} s, {proofs} certified; "
+            f"p99 {seconds[int(0.99 * (len(seconds) - 1))]:.2f} s, max {seconds[-1]:.2f} s, {late} beyond the bar, {proofs} certified; "
             + ", ".join(f"{step} {steps[step]}" for step in STEPS if steps[step])
         )
 
@@ -218,18 +231,19 @@ def test_whatever_happens_writes_are_possible_again(
 ) -> None:
     """Every fault at every step; in the short form some of them."""
     rng, number = random.Random(f"{seed} {engine}"), rounds(short, whole)
-    with lanes_of(engine, min(4, number // 2), tmp_path) as lanes:
+    with lanes_of(engine, min(4, number), tmp_path) as lanes:
         carry_out_all(lanes, orders(engine, number, rng, dict(FAULTS)), rules_of_run())
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("engine", list(SERVERS))
-def test_each_layer_alone_is_enough(engine: str, tmp_path: Path, rounds: Callable[[int, int], int], seed: int) -> None:
+@pytest.mark.parametrize(("engine", "short"), [("postgresql", 5), ("mariadb", 1), ("redis", 1)])
+def test_each_layer_alone_is_enough(
+    engine: str, short: int, tmp_path: Path, rounds: Callable[[int, int], int], seed: int
+) -> None:
     """All the others stopped, killed or left out; and the hard limit where the victim lives and beats."""
-    rng = random.Random(f"{seed} {engine}")
-    todo = orders(engine, len(LAYERS), rng, dict(LAYERS)) * rounds(1, 4)
-    with lanes_of(engine, 3, tmp_path) as lanes:
-        carry_out_all(lanes, todo, rules_of_run())
+    rng, number = random.Random(f"{seed} {engine}"), rounds(short, 20)
+    with lanes_of(engine, min(5, number), tmp_path) as lanes:
+        carry_out_all(lanes, orders(engine, number, rng, dict(LAYERS)), rules_of_run())
 
 
 @pytest.mark.parametrize("engine", list(SERVERS))
