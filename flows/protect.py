@@ -18,6 +18,7 @@ from tasks.certify import certify
 from tasks.discover import discover
 from tasks.export_manifests import export_manifests
 from tasks.group_snapshot import CUT_LIMIT, group_snapshot, late_cut
+from tasks.lease import alone
 from tasks.lock import locked
 from tasks.preflight import preflight
 from tasks.quiesce import quiesce
@@ -56,13 +57,13 @@ def protect(
             the failure is the verification's.
     """
     app, rules, run, started = application_of(application), policy_of(policy), run or new_id(), now()
-    with telling_prefect() as story, cleaned(cluster, run) as moving:
+    with telling_prefect() as story, alone(app, cluster, run=run) as lease, cleaned(cluster, run) as moving:
         inventory = discover(app, cluster)
         cleared = preflight(app, inventory, rules, cluster)
         with locked(app.name, rules.vault, cluster, run=run) as previous:
             export = export_manifests(inventory)
             exported = now()
-            with quiesce(app, inventory, cleared.hold, cluster, run=run) as still:
+            with quiesce(app, inventory, cleared.hold, lease, cluster) as still:
                 within = still.left or CUT_LIMIT
                 cut = group_snapshot(
                     inventory, cluster, run=run, group=cleared.group, within=within, instant=still.instant

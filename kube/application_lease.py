@@ -23,12 +23,13 @@ from kube.hold_record import (
     Object,
     check_size,
     labels_of_application,
+    places_of,
     planned_record,
     record_of,
 )
 from kube.holding import ARM_SECONDS, FREEZE_SECONDS
 from kube.home import HOME, ensure_home
-from kube.hooks import signals_ignored
+from kube.hooks import PlannedHook, signals_ignored
 from kube.marks import annotations_of
 from kube.runs import LAPSES_AFTER, LEASE, RENEW_EVERY, WATCHED_FOR, is_fresh
 from kube.thawing import TRIES, lease_of, name_of_lease, renewed, thaw
@@ -63,10 +64,13 @@ class ApplicationLease:
         with self.guard:
             self._change({"spec": {"renewTime": instant()}})
 
-    def record_hold(self, parts: Sequence[PlannedPart], rules: HoldRules) -> HoldRecord:
+    def record_hold(
+        self, parts: Sequence[PlannedPart], rules: HoldRules, hooks: Sequence[PlannedHook] = ()
+    ) -> HoldRecord:
         """Write down what is about to be frozen and by when it must be free; the lease is renewed with it.
 
-        The time allowed is that of arming, of freezing rank by rank, and the hard budget.
+        The time allowed is that of arming, of freezing rank by rank, the hard budget, and of all hooks. What lets a
+        pod go that a pre-hook brought to rest is its post-hook.
 
         Raises:
             LeaseHeld: As ``check_held``.
@@ -74,7 +78,9 @@ class ApplicationLease:
         """
         ranks = len({part.rank for part in parts})
         over_after = timedelta(seconds=ARM_SECONDS + ranks * FREEZE_SECONDS) + rules.hard_budget
-        return self.record(planned_record(self.run, parts, at=clock.now(), over_after=over_after))
+        over_after += sum((hook.command.timeout for hook in hooks), timedelta(0))
+        record = planned_record(self.run, parts, at=clock.now(), over_after=over_after)
+        return self.record(record.model_copy(update={"parts": (*record.parts, *places_of(hooks))}))
 
     def record(self, record: HoldRecord) -> HoldRecord:
         """The same for a record that is made already."""

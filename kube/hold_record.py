@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from kube.held_part import PlannedPart
 from kube.home import PART_OF
+from kube.hooks import PlannedHook
 from kube.marks import annotations_of, labels_of
 from refloat.application import APPLICATION_LABEL, LABEL_PREFIX
 from refloat.errors import InvalidDocument, QuiesceFailed
@@ -25,6 +26,7 @@ THAWED = f"{LABEL_PREFIX}/thawed"
 """Annotation: what was let go for a run that did not do it, by whom, and when."""
 ANNOTATIONS_BYTES = 256 << 10
 """Of keys and values of one object together (apimachinery, TotalAnnotationSizeLimitB)."""
+SHOWN = 80
 Object = Mapping[str, Any]
 
 
@@ -52,9 +54,9 @@ class HeldPlace(BaseModel):
         return f"kubectl exec -n {self.namespace} {self.pod} -c {self.container} -- {join(self.thaw)}"
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> tuple[str, ...]:
         """What tells it from other parts of its hold."""
-        return (self.uid, self.container, self.engine, self.part)
+        return (self.uid, self.container, self.engine, self.part, *self.thaw)
 
 
 class HoldRecord(BaseModel):
@@ -98,6 +100,23 @@ def planned_record(run: str, parts: Sequence[PlannedPart], *, at: datetime, over
         for each in parts
     )
     return HoldRecord(run=run, recorded_at=at, deadline=at + over_after, over_after=over_after, parts=places)
+
+
+def places_of(hooks: Sequence[PlannedHook]) -> tuple[HeldPlace, ...]:
+    """The pods that pre-hooks bring to rest, each with the post-hooks that let it go, last first as a run would."""
+    return tuple(
+        HeldPlace(
+            namespace=hook.pod.namespace,
+            pod=hook.pod.name,
+            uid=hook.pod.uid,
+            container=hook.container,
+            engine="post-hook",
+            part=" ".join(hook.command.command)[:SHOWN],
+            thaw=hook.command.command,
+        )
+        for hook in reversed(hooks)
+        if hook.phase == "post"
+    )
 
 
 def check_size(lease: Object, text: str) -> None:

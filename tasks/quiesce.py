@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from blocks.handles import open_cluster
+from kube.application_lease import ApplicationLease
 from kube.hold_plan import HoldPlan
 from kube.holding import Hold, held
-from kube.hooks import plan_hooks, release, run_pre
+from kube.hooks import PlannedHook, plan_hooks, release, run_pre, signals_ignored
 from refloat.application import Application
 from refloat.certificate import HeldPart
 from refloat.clock import now
+from refloat.errors import RefloatError, ThawUnconfirmed
 from refloat.inventory import Inventory
 from refloat.recovery_point import HookRecord
 from refloat.target import ClusterRef
@@ -44,36 +46,58 @@ class Quiesced:
 
 @contextmanager
 def quiesce(
-    application: Application, inventory: Inventory, plan: HoldPlan, cluster: ClusterRef, *, run: str
+    application: Application, inventory: Inventory, plan: HoldPlan, lease: ApplicationLease, cluster: ClusterRef
 ) -> Iterator[Quiesced]:
-    """Hold the application, run the block, and let go whatever happened in it.
+    """Hold the application, run the block, and let go whatever happened in it; it is on record meanwhile.
 
     Runs in the flow's main thread. Nothing in it is a task but the pre-hooks, and nothing waits for the orchestrator
     (research/prefect.md §3.7); signals are ignored while it lets go.
 
     Raises:
+        LeaseHeld: Another run took the application; nothing was touched.
         QuiesceFailed: A pre-hook failed or a part could not be held; everything touched was let go.
         ThawUnconfirmed: Something may still be quiesced; the message holds the command for it.
     """
-    state = Quiesced(run_hooks(application, inventory, cluster))
-    try:
-        if not plan.parts:
-            yield state
-        else:
-            with held(open_cluster(cluster), plan.parts, application.hold, run=run) as state.hold:
+    hooks = plan_hooks(application, inventory)
+    with on_record(lease, plan, application, hooks):
+        state = Quiesced(run_hooks(hooks, cluster))
+        try:
+            if not plan.parts:
                 yield state
-            note("quiesce", f"{len(plan.parts)} parts held and let go")
-    finally:
-        hooks = plan_hooks(application, inventory)
-        if hooks:
-            state.hooks += release(open_cluster(cluster), hooks)
-            note("quiesce", f"released after {sum(record.phase == 'post' for record in state.hooks)} post-hooks")
+            else:
+                with held(open_cluster(cluster), plan.parts, application.hold, run=lease.run) as state.hold:
+                    yield state
+                note("quiesce", f"{len(plan.parts)} parts held and let go")
+        finally:
+            if hooks:
+                state.hooks += release(open_cluster(cluster), hooks)
+                note("quiesce", f"released after {sum(record.phase == 'post' for record in state.hooks)} post-hooks")
+
+
+@contextmanager
+def on_record(
+    lease: ApplicationLease, plan: HoldPlan, application: Application, hooks: Sequence[PlannedHook]
+) -> Iterator[None]:
+    """Write down what the block may freeze, before it does; the record stays where something was not let go."""
+    if not plan.parts and not hooks:
+        yield
+        return
+    lease.record_hold(plan.parts, application.hold, hooks)
+    try:
+        yield
+    except ThawUnconfirmed:
+        raise
+    except BaseException:
+        with signals_ignored(), suppress(RefloatError):  # the first failure is the one to tell; the janitor asks again
+            lease.hold_is_over()
+        raise
+    with signals_ignored():
+        lease.hold_is_over()
 
 
 @step("quiesce")
-def run_hooks(application: Application, inventory: Inventory, cluster: ClusterRef) -> list[HookRecord]:
+def run_hooks(hooks: Sequence[PlannedHook], cluster: ClusterRef) -> list[HookRecord]:
     """Run the pre-hooks, in order, each within its time."""
-    hooks = plan_hooks(application, inventory)
     records = run_pre(open_cluster(cluster), hooks) if hooks else []
     note("quiesce", f"{len(records)} pre-hooks ran" if records else "no hooks declared")
     return records
