@@ -43,7 +43,6 @@ def explain(certificate: Certificate) -> list[str]:
         lines += [""]
         for part in certificate.parts:
             lines += part_lines(part, certificate, zero)
-    lines += [line for pod in certificate.unheld for line in told(f"not held: {pod.namespace}/{pod.pod}, {pod.reason}")]
     return lines + list(cut_lines(certificate))
 
 

@@ -54,8 +54,8 @@ def test_every_reason_is_told(name: str) -> None:
 
 
 def test_who_was_not_held() -> None:
-    """Named, with why."""
-    assert "not held: shop/c, no quiescer knows its image" in explain(judged(proving(unheld=(NOBODY,))))
+    """Named among the reasons, once."""
+    assert "  - shop/c was not held: no quiescer knows its image" in explain(judged(proving(unheld=(NOBODY,))))
 
 
 def test_nothing_was_held() -> None:
