@@ -101,6 +101,8 @@ def remaining(lease: Object, record: HoldRecord) -> tuple[HeldPlace, ...]:
 def thaw(cluster: Cluster, application: str, record: HoldRecord, *, by: str) -> list[Thawed]:
     """Let go of every part that is left of this very hold; of another one, or one that is over, nothing.
 
+    Pods side by side, the parts of one pod in the record's order.
+
     Args:
         cluster: Where.
         application: Whose hold it is.
@@ -113,15 +115,13 @@ def thaw(cluster: Cluster, application: str, record: HoldRecord, *, by: str) -> 
     lease = lease_of(cluster, application)
     if lease is None or record_of(lease) != record:
         return []
-    parts = remaining(lease, record)
-    outcomes = in_parallel(lambda part: thaw_part(cluster, part), parts)
-    at = clock.now()
-    gone = [
-        Thawed(place=part, what=what, by=by, at=at)
-        for part, (what, why) in zip(parts, outcomes, strict=True)
-        if why is None
-    ]
-    failed = [(part, why) for part, (_, why) in zip(parts, outcomes, strict=True) if why is not None]
+    pods: dict[str, list[HeldPlace]] = {}
+    for part in remaining(lease, record):
+        pods.setdefault(part.uid, []).append(part)
+    done = in_parallel(lambda parts: [(part, *thaw_part(cluster, part)) for part in parts], list(pods.values()))
+    outcomes, at = [outcome for of_pod in done for outcome in of_pod], clock.now()
+    gone = [Thawed(place=part, what=what, by=by, at=at) for part, what, why in outcomes if why is None]
+    failed = [(part, why) for part, _, why in outcomes if why is not None]
     write_down(cluster, application, record, gone)
     for each in gone:
         text = f"{each.place.engine} of run {record.run} let go by {by}: {each.what}"

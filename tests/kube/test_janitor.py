@@ -28,7 +28,7 @@ from practice.range import PracticeRange
 from refloat.clock import now
 from refloat.errors import ThawUnconfirmed
 from refloat.recovery_point import new_id
-from tests.contract.given import unique
+from tests.contract.given import sh, unique
 from tests.deployments.installing import documents
 from tests.kube.frozen import MINUTE, Frozen, events, lease, record, say_renewed
 
@@ -145,6 +145,15 @@ def test_what_cannot_be_let_go_becomes_an_alert(practice: PracticeRange) -> None
     done = turn(cluster, done.watched, ALERT + 30)
     assert [line["what"] for line in done.said] == ["thawed"]
     assert not frozen.is_frozen and left_holds(cluster) == []
+
+
+def test_parts_of_one_pod_go_in_the_records_order(cluster: Cluster, namespace: str, app: str) -> None:
+    """One after the other, also where only their commands tell them apart."""
+    frozen = Frozen(cluster, namespace, "db").start()
+    commands = [("sh", "-c", f"sleep 0.{9 - number}; echo {number} >> /work/order") for number in (1, 5, 8)]
+    kept = left(cluster, app, *(frozen.place.model_copy(update={"thaw": command}) for command in commands))
+    assert len(thaw(cluster, app, kept, by="me")) == 3
+    assert sh(cluster, namespace, "db", "cat /work/order").split() == ["1", "5", "8"]
 
 
 def test_a_command_that_fails_is_no_thaw(cluster: Cluster, namespace: str, app: str) -> None:
