@@ -57,7 +57,7 @@ RULES = HoldRules(
 APPLICATION = Application(name="ledger", members=(Member(namespace="app"),), hold=RULES)
 ANCHORS = ("freeze", "cut", "cut", "cut", "release")
 PATIENCE = timedelta(seconds=60)
-TOO_SLOW = "no answer in time"
+TOO_SLOW = ("no answer in time", "expired", "no word for", "hard limit")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ class Round:
         """Whether it was this machine that took too long: a lower label is right then, whatever was meant."""
         parts = self.certificate.parts if self.certificate else ()
         words = [self.error, *(part.broken or "" for part in parts)]
-        return bool(self.certificate and self.certificate.late) or any(TOO_SLOW in each for each in words)
+        return bool(self.certificate and self.certificate.late) or any(
+            sign in each for sign in TOO_SLOW for each in words
+        )
 
     def __str__(self) -> str:
         name = self.fault.name if self.fault else "no fault"
