@@ -2,6 +2,9 @@
 arm() {
   PGAPPNAME=refloat-hold client psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$database" || return 1
   tell "select 'refloat', pg_is_in_recovery();"
+  # a server process that waits for a lock does not see its client die, unless it is told to look (PostgreSQL 14)
+  tell "select set_config('client_connection_check_interval', '500ms', false)
+    where current_setting('server_version_num')::int >= 140000;"
   tell '\echo refloat-armed'
   hear refloat-armed || return 1
   case $heard in *'|t'*) standby=1 ;; *) standby= ;; esac
@@ -23,6 +26,7 @@ freeze() {
   [ -z "$standby" ] || return 0 # a standby acknowledges no write
   tell "begin;
     set local lock_timeout = '${lock_seconds}s';
+    set local statement_timeout = '$((lock_seconds + 1))s'; -- for all locks together
     set local idle_in_transaction_session_timeout = '${lease}s';
     do \$\$ declare names text; begin
       select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid) into names
