@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
@@ -77,32 +78,38 @@ class Postgresql(Server):
     def options(self) -> dict[str, str]:
         return {"host": str(self.folder / "sockets"), "port": str(self.port)}
 
-    def _psql(self, database: str, *statements: str) -> list[str]:
+    def psql(self, database: str, *statements: str) -> list[str]:
+        """A client that runs these statements."""
         words = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres"]
         words += ["-h", str(self.folder / "sockets"), "-p", str(self.port), "-d", database]
         return words + [word for statement in statements for word in ("-c", statement)]
 
     def make_ready(self) -> list[str]:
-        first = join(self._psql("postgres", "create table if not exists notes (id serial, text text)"))
-        there = join(self._psql("postgres", "select 'there' from pg_database where datname = 'shop'"))
-        make = join(self._psql("postgres", "create database shop"))
-        last = join(self._psql("shop", "create table if not exists orders (id serial primary key, text text)"))
+        first = join(self.psql("postgres", "create table if not exists notes (id serial, text text)"))
+        there = join(self.psql("postgres", "select 'there' from pg_database where datname = 'shop'"))
+        make = join(self.psql("postgres", "create database shop"))
+        last = join(self.psql("shop", "create table if not exists orders (id serial primary key, text text)"))
         return ["sh", "-c", f'{first} && {{ [ -n "$({there})" ] || {make}; }} && {last}']
 
     def fresh_write(self) -> list[str]:
-        return self._psql(
+        return self.psql(
             "shop", "insert into orders (text) values ('x')", "\\c postgres", "insert into notes (text) values ('x')"
         )
 
     def writer(self) -> tuple[list[str], str]:
-        return self._psql("shop"), "insert into orders (text) values ('x') returning id;\n"
+        return self.psql("shop"), "insert into orders (text) values ('x') returning id;\n"
 
     def holds(self) -> list[str] | None:
-        return self._psql(
+        return self.psql(
             "postgres",
             "select count(*) from pg_stat_activity a where application_name = 'refloat-hold' or exists (select from "
             "pg_locks l where l.pid = a.pid and l.mode = 'ExclusiveLock' and l.locktype = 'relation')",
         )
+
+    def number(self, statement: str) -> int:
+        """What a statement about the database shop gives."""
+        done = subprocess.run(self.psql("shop", statement), capture_output=True, check=True, text=True)
+        return int(done.stdout)
 
 
 class Mariadb(Server):

@@ -11,6 +11,7 @@ import os
 import queue
 import random
 import secrets
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -29,7 +30,7 @@ from refloat.errors import RefloatError
 from refloat.values import Consistency
 from tests.torture.letting_go import Held, Lane, Probes, until
 from tests.torture.release_faults import FAULTS, LAYERS, STEPS, Happening, Scene
-from tests.torture.servers import SERVERS, free_port
+from tests.torture.servers import SERVERS, Postgresql, free_port
 
 SHORT = {"lease": "3s", "softBudget": "10s", "hardBudget": "10s", "heartbeat": "1s"}
 WHOLE = {"lease": "10s", "softBudget": "10s", "hardBudget": "30s", "heartbeat": "1s"}
@@ -214,7 +215,8 @@ def report(engine: str, outcomes: Sequence[Outcome]) -> None:
         proofs = sum(outcome.verdict == PROOF for outcome in outcomes if outcome.order.fault == fault)
         print(
             f"{engine}: {fault}: {len(seconds)} runs, p50 {statistics.median(seconds):.2f} s, "
-            f"p99 {seconds[int(0.99 * (len(seconds) - 1))]:.2f} s, max {seconds[-1]:.2f} s, {late} beyond the bar, {proofs} certified; "
+            f"p99 {seconds[int(0.99 * (len(seconds) - 1))]:.2f} s, max {seconds[-1]:.2f} s, "
+            f"{late} beyond the bar, {proofs} certified; "
             + ", ".join(f"{step} {steps[step]}" for step in STEPS if steps[step])
         )
 
@@ -252,3 +254,34 @@ def test_without_a_fault_it_is_certified(engine: str, tmp_path: Path) -> None:
     with lanes_of(engine, 1, tmp_path) as lanes:
         outcomes = carry_out_all(lanes, [Order("cut begun", "none", Happening, 1)], SHORT)
     assert [outcome.verdict for outcome in outcomes] == [PROOF]
+
+
+def test_killed_while_its_freeze_waits_for_locks(tmp_path: Path) -> None:
+    """What it has locked already is let go by the lease, though others keep it from the rest, one after the other."""
+    with lanes_of("postgresql", 1, tmp_path) as lanes, ExitStack() as stack:
+        lane, rules = lanes[0], SHORT
+        assert isinstance(lane.server, Postgresql)
+        own = lane.own_seconds()
+        subprocess.run(
+            lane.server.psql("shop", "create table first_in_line (); create table last_in_line ()"), check=True
+        )
+        victim = lane.victim("armed", "waits" + secrets.token_hex(4), rules, 0.1, without=False)
+        stack.callback(victim.destroy)
+        victim.wait_for_step()
+        for table, seconds in (("first_in_line", 4), ("last_in_line", 60)):
+            words = lane.server.psql("shop", f"begin; lock table {table}; select pg_sleep({seconds})")
+            stack.callback(subprocess.Popen(words, stdout=subprocess.DEVNULL).kill)
+        asked = "select count(*) from pg_locks where locktype = 'relation' and mode = '{}' and granted = {}"
+        until("two are in the way", lambda: lane.server.number(asked.format("AccessExclusiveLock", "true")) == 2)
+        held = Held(lane.name)
+        victim.go_on()
+        until("the freeze waits", lambda: lane.server.number(asked.format("ExclusiveLock", "false")) > 0)
+        killed_at = monotonic_seconds()
+        victim.send(signal.SIGKILL)
+        probes = Probes(lane.server)
+        until("every holder has ended", lambda: not held.alive(), 30)
+        probes.stop()
+        seconds = probes.acknowledged_at(lane.writer.last_wait_ended(killed_at)) - killed_at
+        print(f"postgresql: killed while its freeze waited: {seconds:.2f} s")
+        assert seconds <= 5 + SLOWNESS * own, probes.told(killed_at)
+        until("no session of the hold is left in the server", lambda: lane.holds() == 0, 5)
