@@ -212,10 +212,11 @@ class Probes:
 
 
 class Writer:
-    """One client that writes as fast as it is acknowledged; ``acks`` are the instants."""
+    """One client that writes as fast as it is acknowledged; ``acks`` are the instants, ``sent`` when each was asked for."""
 
     def __init__(self, server: Server) -> None:
         self._server, self._over = server, threading.Event()
+        self.sent: list[float] = []
         self.acks: list[float] = []
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
@@ -227,10 +228,12 @@ class Writer:
             with client, contextlib.suppress(OSError):
                 assert client.stdin is not None and client.stdout is not None
                 while not self._over.is_set():
+                    asked = monotonic_seconds()
                     client.stdin.write(line.encode())
                     client.stdin.flush()
                     if not client.stdout.readline():
                         break
+                    self.sent.append(asked)
                     self.acks.append(monotonic_seconds())
                     pause(timedelta(milliseconds=2), until=self._over)
                 client.kill()
@@ -248,8 +251,8 @@ class Writer:
         return max([since, *waits])
 
     def between(self, began: float, ended: float) -> int:
-        """How many writes were acknowledged then."""
-        return sum(began < ack < ended for ack in self.acks)
+        """How many writes were asked for and acknowledged then; one acknowledged before may have been read late."""
+        return sum(began < sent and ack < ended for sent, ack in zip(self.sent, list(self.acks), strict=False))
 
 
 class Lane:

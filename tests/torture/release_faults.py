@@ -40,6 +40,8 @@ class Happening:
 
     breaks = False
     """Whether no certificate may say application-consistent afterwards."""
+    breaks_sessions = True
+    """Whether the victim cannot have ended its hold as it should, had it not been over."""
     without_server_lease = False
     steps: tuple[str, ...] = STEPS
     is_for_sessions_only = False
@@ -57,6 +59,9 @@ class Happening:
 
     def finish(self, scene: Scene) -> None:
         """Every holder has ended: what the victim may do now, and what of this machine is not a container's."""
+
+    def lift(self) -> None:
+        """However it went: what would outlast the run."""
 
 
 class EndOfInput(Happening):
@@ -135,6 +140,9 @@ class Gone(Reset):
 class Refused(EndOfInput):
     """Connections are cut once, and the API server refuses every exec from then on: no release can be sent."""
 
+    def __init__(self) -> None:
+        self._refusal: RangeFault | None = None
+
     def inject(self, scene: Scene) -> None:
         path = f"/namespaces/{scene.lane.name}/pods/[^/]+/exec"
         self._refusal = scene.lane.practice.access.inject(RangeFault("answer", path, times=1 << 30, status=403))
@@ -144,9 +152,14 @@ class Refused(EndOfInput):
         scene.victim.go_on()
 
     def finish(self, scene: Scene) -> None:
-        if self.is_asked_to_thaw(scene):
-            until("an exec was refused", lambda: self._refusal.fired > 0)
-        self._refusal.times = 0
+        refusal = self._refusal
+        if refusal is not None and self.is_asked_to_thaw(scene):
+            until("an exec was refused", lambda: refusal.fired > 0)
+        self.lift()
+
+    def lift(self) -> None:
+        if self._refusal is not None:
+            self._refusal.times = 0
 
     def is_asked_to_thaw(self, scene: Scene) -> bool:
         """Before the freeze there is nothing to thaw."""
@@ -154,9 +167,10 @@ class Refused(EndOfInput):
 
 
 class PodDeleted(Happening):
-    """Its pod is deleted, and started again elsewhere with the data that is there."""
+    """Its pod is deleted, and started again with the data that is there; a release may come before its end."""
 
     breaks = True
+    breaks_sessions = False
 
     def inject(self, scene: Scene) -> None:
         lane = scene.lane
