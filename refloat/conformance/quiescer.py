@@ -17,14 +17,13 @@ from datetime import timedelta
 
 from refloat.clock import monotonic_seconds, pause
 from refloat.conformance.object_store import require
-from refloat.conformance.quiescer_bench import IN_FLIGHT, LEASE, Bench, Hold, Holder, Traffic, gone, opened
+from refloat.conformance.quiescer_bench import IN_FLIGHT, LEASE, USUAL_LEASE, Bench, Hold, Holder, Traffic, gone, opened
 from refloat.errors import InvalidDocument
 
 SHORT_HARD = timedelta(seconds=4)
 AT_ONCE, BY_LEASE = 2.0, 12.0
 """Seconds until writes go on: where the session's end is seen, and by the lease."""
 REFUSED_WITHIN = 7.5
-USUAL_LEASE = timedelta(seconds=10)
 FUNCTIONS = ("arm", "freeze", "beat", "release", "facts", "undo")
 
 Check = Callable[[Bench], float | None]
@@ -94,6 +93,7 @@ def no_write_is_acknowledged_while_held(bench: Bench) -> float | None:
     """From HELD to release writes wait, reads go on, confirm fails in its time; then all go on, and nothing is left."""
     with Traffic(bench) as traffic, opened(bench) as hold:
         held = hold.freeze()
+        hold.beat()
         bench.read()
         if hold.stops_writes:
             codes, over = list[int | None](), threading.Event()
@@ -122,7 +122,7 @@ def no_write_is_acknowledged_while_held(bench: Bench) -> float | None:
 
 def the_end_of_its_input_lets_go(bench: Bench) -> float | None:
     """When refloat's session is closed, writes go on at once."""
-    return _let_go(bench, lambda holder, _: holder.close(), lambda _: AT_ONCE)
+    return _let_go(bench, lambda holder, _: holder.close(), lambda _: AT_ONCE, lease=USUAL_LEASE)
 
 
 def silence_lets_go(bench: Bench) -> float | None:
@@ -156,9 +156,10 @@ def _let_go(
     *,
     is_silent: bool = False,
     still_speaks: bool = False,
+    lease: timedelta = LEASE,
 ) -> float | None:
     """Hold under writes, put the fault in, and measure; writes must have waited until then."""
-    with Traffic(bench) as traffic, opened(bench) as hold:
+    with Traffic(bench) as traffic, opened(bench, lease=lease) as hold:
         held = hold.freeze()
         hold.keep(1.2)
         at = monotonic_seconds()
@@ -214,7 +215,7 @@ def what_is_in_the_way_is_not_waited_for(bench: Bench) -> float | None:
     blocked = bench.in_the_way()
     if blocked is None:
         return None
-    with Traffic(bench) as traffic, opened(bench, lease=USUAL_LEASE) as hold, blocked:
+    with Traffic(bench) as traffic, opened(bench) as hold, blocked:
         begun = monotonic_seconds()
         for holder in hold.holders:
             holder.say("freeze")

@@ -22,7 +22,7 @@ from tests.quiescers.servers import SERVERS, WHOLE
 NAMESPACE = "quiescers"
 Benches = dict[str, RangeBench | str]
 """By name; a text says why one is NOT RUN."""
-ALL_LAYERS = ("postgresql", "mariadb", "redis-aof", "commands")
+ALL_LAYERS = ("postgresql", "redis-aof", "commands")
 """Who goes through every check in the short form: what is left out for the others is the holder's own doing."""
 HOLDERS = ("silence_lets_go", "a_killed_holder_lets_go", "the_hard_limit_lets_go")
 STOPS_NONE = ("cassandra", "etcd", "kafka")

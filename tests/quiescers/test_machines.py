@@ -9,7 +9,7 @@ import pytest
 
 from kube.cluster import Cluster
 from providers.quiescers import commands, filesystem
-from refloat.conformance.quiescer_bench import answer, opened
+from refloat.conformance.quiescer_bench import LEASE, answer, opened
 from refloat.errors import InvalidDocument, QuiesceFailed, Unsupported
 from refloat.ports.quiescer import Place
 from refloat.registry import open_quiescers
@@ -21,7 +21,7 @@ PLACE = Place("shop", "db-0", "uid", "server")
 def test_mongodb_is_unlocked_though_no_new_client_gets_in(shared_cluster: Cluster, tmp_path: Path) -> None:
     """The watchdog's own client, logged in before the freeze, unlocks; two counted locks as well."""
     bench = a_mongodb(shared_cluster, tmp_path)
-    with opened(bench) as hold:
+    with opened(bench, lease=LEASE) as hold:
         hold.freeze()
         (tmp_path / "deaf").touch()
         (tmp_path / "locks").write_text("2")

@@ -11,7 +11,7 @@ import pytest
 
 from kube.cluster import Cluster
 from providers.quiescers import mariadb, postgresql, redis
-from refloat.conformance.quiescer_bench import LEASE, opened
+from refloat.conformance.quiescer_bench import opened
 from refloat.errors import QuiesceFailed, Unsupported
 from tests.quiescers.conftest import Benches
 from tests.quiescers.range_bench import RangeBench, pod_of
@@ -33,7 +33,7 @@ def test_what_redis_acknowledged_is_in_its_files_while_held(benches: Benches, na
     port, password = int(bench.options["port"]), "".join(bench.secrets)
     folder = folder_of(port, password)
     resp(port, password, *[["incr", "acknowledged"]] * 500)
-    with opened(bench, lease=LEASE) as hold:
+    with opened(bench) as hold:
         hold.freeze()
         expected = resp(port, password, ["get", "acknowledged"])
         shutil.copytree(folder, tmp_path / "copy")
