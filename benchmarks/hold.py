@@ -109,7 +109,7 @@ def serve(cluster: Cluster, engine: str, name: str, folder: Path, stack: ExitSta
     made["metadata"]["labels"] = {"server": name}
     start(cluster, made)
     until_phase(cluster, name, NAMESPACE, "Running")
-    limit = monotonic() + 90
+    limit = monotonic() + 180
     while subprocess.run(server.make_ready(), capture_output=True, check=False).returncode != 0:
         if monotonic() > limit:
             sys.exit(f"bench: {name} does not become ready")
