@@ -57,10 +57,10 @@ def protect(
             the failure is the verification's.
     """
     app, rules, run, started = application_of(application), policy_of(policy), run or new_id(), now()
-    with telling_prefect() as story, alone(app, cluster, run=run) as lease, cleaned(cluster, run) as moving:
+    with telling_prefect() as story, cleaned(cluster, run) as moving:
         inventory = discover(app, cluster)
         cleared = preflight(app, inventory, rules, cluster)
-        with locked(app.name, rules.vault, cluster, run=run) as previous:
+        with alone(app, cluster, run=run) as lease, locked(app.name, rules.vault, cluster, run=run) as previous:
             export = export_manifests(inventory)
             exported = now()
             with quiesce(app, inventory, cleared.hold, lease, cluster) as still:

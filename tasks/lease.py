@@ -1,4 +1,4 @@
-"""Step *lease*: the application is this run's alone, from before discovery until after the sweep."""
+"""Step *lease*: the application is this run's alone, from a green preflight until the point is sealed."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from kube.hold_plan import HoldPlan, choose, plan_hold
 from kube.home import HOME
 from kube.hooks import plan_hooks
 from kube.rights import Right, missing_rights
+from kube.runs import LEASE
 from providers.snapshotters.csi import open_snapshotter
 from refloat.application import Application
 from refloat.duration import format_duration
@@ -123,14 +124,13 @@ def check_rights(cluster: Cluster, application: Application, inventory: Inventor
 def needed_rights(application: Application, inventory: Inventory, *, group: bool) -> list[Right]:
     """What protecting this inventory asks of the API server; ``group``: its volumes are cut as one group."""
     snapshot, content = "VolumeSnapshot.snapshot.storage.k8s.io", "VolumeSnapshotContent.snapshot.storage.k8s.io"
-    rights: list[Right] = []
+    rights = [Right(verb, LEASE, HOME) for verb in ("create", "get", "patch", "list", "delete")]
     if inventory.volumes:
         rights += [Right(verb, snapshot, home) for verb in ("create", "get", "list", "delete") for home in (HOME,)]
         rights += [Right(verb, content) for verb in ("create", "get", "list", "delete")]
         for kind in ("PersistentVolumeClaim", "Secret", "Job.batch"):
             rights += [Right(verb, kind, HOME) for verb in ("create", "get", "delete")]
         rights += [Right("get", "Pod", HOME, subresource="log"), Right("list", "Pod", HOME)]
-        rights += [Right(verb, "Lease.coordination.k8s.io", HOME) for verb in ("create", "patch", "list", "delete")]
         rights += [Right("patch", "Job.batch", HOME), *(Right(verb, "PersistentVolume") for verb in ("get", "patch"))]
         sought = ("PersistentVolume", "PersistentVolumeClaim", snapshot)  # by the sweep, wherever they lie
         rights += [Right("list", kind) for kind in sought]
