@@ -212,7 +212,7 @@ class Probes:
 
 
 class Writer:
-    """One client that writes as fast as it is acknowledged; ``acks`` are the instants, ``sent`` when each was asked for."""
+    """One client that writes as fast as it is acknowledged: ``sent`` and ``acks`` are the instants of each write."""
 
     def __init__(self, server: Server) -> None:
         self._server, self._over = server, threading.Event()
