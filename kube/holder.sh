@@ -17,6 +17,7 @@
 
 umask 077
 trap '' PIPE
+unfrozen=60 # seconds of silence while nothing is held: arming may flush for long
 why= facts= heard= since= frozen= watch=
 
 # $up as the kernel gives it, whole seconds in $secs, hundredths in $ticks
@@ -54,8 +55,9 @@ watchdog() {
     sleep $nap
     now
     read -r last <"$dir/beat" || continue
-    read -r ends <"$dir/deadline" || ends=$((ticks + 1))
-    if [ $((ticks - last)) -ge $((lease * 100)) ]; then over="no word for $lease s"
+    limit=$lease
+    read -r ends <"$dir/deadline" || { ends=$((ticks + 1)) limit=$unfrozen; }
+    if [ $((ticks - last)) -ge $((limit * 100)) ]; then over="no word for $limit s"
     elif [ "$ticks" -ge "$ends" ]; then over="held for $hard s, the hard limit"
     else continue; fi
     echo "$over" >"$dir/thawed"
