@@ -30,9 +30,7 @@ PODS = tuple(f"{name}-{k}" for name in SETS for k in range(2))
 SHORT = timedelta(seconds=10)
 BACK = timedelta(minutes=2)
 STOP_WATCHING = "touch /dev/shm/enough; for i in $(seq 80); do [ -e /dev/shm/ended ] && exit; sleep 0.1; done; exit 1"
-WROTE_LATELY = (
-    "for i in $(seq {}); do [ -n \"$(find /dev/shm/acks -newermt -1sec)\" ] && exit; sleep 0.2; done; exit 1"
-)
+WROTE_LATELY = 'for i in $(seq {}); do [ -n "$(find /dev/shm/acks -newermt -1sec)" ] && exit; sleep 0.2; done; exit 1'
 
 
 @pytest.fixture(scope="module")
