@@ -42,6 +42,8 @@ class Happening:
     """Whether no certificate may say application-consistent afterwards."""
     breaks_sessions = True
     """Whether the victim cannot have ended its hold as it should, had it not been over."""
+    is_slow_when_armed = False
+    """Whether holders outlive it by ``UNFROZEN`` where nothing is frozen yet."""
     without_server_lease = False
     steps: tuple[str, ...] = STEPS
     is_for_sessions_only = False
@@ -77,6 +79,7 @@ class Lapse(Happening):
     """Nobody tells anybody: the lease runs out."""
 
     breaks = True
+    is_slow_when_armed = True
 
     def limit(self, scene: Scene) -> float:
         return scene.lease + 2
@@ -210,6 +213,7 @@ class HolderKilled(ProcessKilled):
     """The shell that holds: its client's input ends; where that is not enough, the lease runs out."""
 
     role = "holder"
+    is_slow_when_armed = True
 
     def limit(self, scene: Scene) -> float:
         return SESSION_SECONDS if scene.lane.server.ends_with_session else scene.lease + 2

@@ -38,6 +38,8 @@ PROOF = Consistency.APPLICATION.value
 
 
 ENOUGH_FAILURES = 3
+UNFROZEN_SECONDS = 60
+"""While nothing is frozen, holders bear silence for so long (`kube/holder.sh`)."""
 SLOWNESS = 3
 """What a fresh client needs of itself, measured before each hold, may delay a release so many times over."""
 
@@ -79,7 +81,7 @@ def carry_out(lane: Lane, order: Order, rules: dict[str, str]) -> Outcome:
         if happening.without_server_lease or order.fault in LAYERS:
             wait_until_writable(scene, happening.limit(scene))
         happening.settle(scene)
-        until("every holder has ended", lambda: not held.alive(), hard + 5)
+        until("every holder has ended", lambda: not held.alive(), max(hard, UNFROZEN_SECONDS) + 5)
         scene.probes.stop()
         happening.finish(scene)
         if order.fault != "SIGKILL":
@@ -138,7 +140,9 @@ def orders(engine: str, number: int, rng: random.Random, kinds: dict[str, type[H
         (step, fault, kind)
         for fault, kind in kinds.items()
         for step in kind.steps
-        if (step != "half held" or server.parts > 1) and (server.ends_with_session or not kind.is_for_sessions_only)
+        if (step != "half held" or server.parts > 1)
+        and (server.ends_with_session or not kind.is_for_sessions_only)
+        and (step != "armed" or not kind.is_slow_when_armed or rules_of_run() is WHOLE)
     ]
     chosen: list[tuple[str, str, type[Happening]]] = []
     while len(chosen) < number:
