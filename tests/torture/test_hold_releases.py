@@ -122,7 +122,7 @@ def check(scene: Scene, outcome: Outcome, happening: Happening) -> None:
     assert not scene.held.alive(), f"left: {scene.held.alive()}"
     until("no session of the hold is left in the server", lambda: lane.holds() == 0, 5)
     if "held" in victim.marks:
-        ended = min(scene.since, victim.marks.get("release sent", scene.since))
+        ended = min(scene.since, victim.marks.get("second beat", scene.since))  # what follows it is the release
         if outcome.verdict == PROOF:
             ended = victim.marks["cut seen"]
         slipped = lane.writer.between(victim.marks["held"], ended)
