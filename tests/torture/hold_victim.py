@@ -39,12 +39,13 @@ class Marks:
         self.parts = 0
         self.is_cut = False
         self._counts: dict[str, int] = {}
-        self._guard = threading.Lock()
+        self._guard, self._talking = threading.Lock(), threading.Lock()
 
     def stop_at(self, step: str) -> None:
         """Tell that the step is reached, and wait."""
-        print("mark", step.replace(" ", "-"), monotonic_seconds(), flush=True)
-        sys.stdin.readline()
+        with self._talking:  # the beating thread may reach a step while the main one stands at another
+            print("mark", step.replace(" ", "-"), monotonic_seconds(), flush=True)
+            sys.stdin.readline()
 
     def count(self, event: str) -> None:
         """One part more; the step is reached with the last one."""
