@@ -117,7 +117,7 @@ def lab(*words: str) -> None:
 
 
 def wait_released(ledger: Ledger, since: float, seconds: float) -> None:
-    """Until the watcher of every pod wrote after an instant, looked at from within; the cluster may be away meanwhile."""
+    """Until every pod's watcher wrote after an instant, looked at from within; the cluster may be away meanwhile."""
     for pod in PODS:
         run_in(ledger, pod, WROTE_SINCE.format(int(seconds * 5), since + IN_FLIGHT_SECONDS))
 
