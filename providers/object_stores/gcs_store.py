@@ -11,7 +11,6 @@ import base64
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
@@ -20,23 +19,22 @@ from typing import Any, TypeVar
 import google_crc32c
 
 from providers.object_stores.addresses import Address, is_loopback
+from providers.object_stores.buckets import described, honours_conditional_create, in_order, sized
 from providers.object_stores.gcs import Settings
 from providers.object_stores.gcs_client import connect, handed_on
 from providers.object_stores.gcs_errors import FOREIGN, translate
 from providers.object_stores.patience import USUAL, Patience
 from refloat.errors import (
-    AccessDenied,
     AlreadyExists,
     Immutable,
     NotFound,
-    Permanent,
     RangeNotSatisfiable,
     RefloatError,
     Unavailable,
     Unsupported,
 )
 from refloat.ports.immutability import Immutability
-from refloat.ports.object_store import KEY, MAX_KEY, ObjectStoreCapabilities, StoredObject, validate_key
+from refloat.ports.object_store import ObjectStoreCapabilities, StoredObject, validate_key
 
 MOST_BYTES = 5 * 2**40
 """cloud.google.com/storage/quotas#objects."""
@@ -75,27 +73,12 @@ class GcsObjectStore:
         with self._probing:
             if self._capabilities is None:
                 self._capabilities = ObjectStoreCapabilities(
-                    conditional_create=self._probe_conditional_create(),
+                    conditional_create=honours_conditional_create(self),
                     is_local=is_loopback(self._settings.endpoint or ""),
                     max_object_bytes=MOST_BYTES,
                     advised_concurrency=CONCURRENCY,
                 )
             return self._capabilities
-
-    def _probe_conditional_create(self) -> bool:
-        key, first = f"refloat/probe/{secrets.token_hex(16)}", secrets.token_bytes(16)
-        try:
-            self.put(key, first, if_absent=True)
-        except Unsupported:
-            return False
-        try:
-            self.put(key, secrets.token_bytes(16), if_absent=True)
-        except AlreadyExists:
-            return self.get(key) == first
-        finally:
-            with suppress(AccessDenied, Immutable):
-                self.delete(key)
-        return False
 
     def put(
         self,
@@ -150,14 +133,8 @@ class GcsObjectStore:
             Unsupported: The server ignores ranges.
         """
         validate_key(key)
-        if start < 0 or (length is not None and length <= 0) or (start and length is None):
-            size = self.stat(key).size_bytes
-            length = size - start if length is None else length
-            if start < 0 or length < 0 or start + length > size:
-                raise RangeNotSatisfiable(f"{self._place(key)} has {size} bytes, not {length} from {start}", key=key)
-            if length == 0:
-                return b""
-        return self._again("cannot be read", key, lambda: self._read(key, start, length))
+        wanted = sized(self, key, start, length)
+        return b"" if wanted == 0 else self._again("cannot be read", key, lambda: self._read(key, start, wanted))
 
     def _read(self, key: str, start: int, length: int | None) -> bytes:
         body: bytes = self._blob(key).download_as_bytes(
@@ -179,7 +156,7 @@ class GcsObjectStore:
             NotFound: No such key.
         """
         found = self._facts(key)
-        return self._described(key, found.size, found.time_created)
+        return described(self, key, found.size, found.time_created)
 
     def _facts(self, key: str) -> Any:
         validate_key(key)
@@ -197,17 +174,13 @@ class GcsObjectStore:
         Raises:
             Unsupported: The server does not list in the order of keys.
         """
-        begin, previous, token = self._address.key(""), "", None
+        yield from in_order(self, self._address.key(""), self._listed(prefix))
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, object, object]]:
+        token = None
         while True:
             items, token = self._again("cannot be listed", None, partial(self._page, prefix, token))
-            for found in items:
-                key = str(found.name).removeprefix(begin)
-                if len(key) > MAX_KEY or not KEY.match(key):
-                    continue
-                if key <= previous:
-                    raise Unsupported(f"{self.url} does not list in the order of keys: {key} after {previous}", key=key)
-                previous = key
-                yield self._described(key, found.size, found.time_created)
+            yield from ((str(found.name), found.size, found.time_created) for found in items)
             if not token:
                 return
 
@@ -328,11 +301,6 @@ class GcsObjectStore:
     def _translate(self, error: Exception, what: str, key: str | None) -> RefloatError:
         place = self.url if key is None else self._place(key)
         return translate(error, f"{place} {what}", bucket=self._address.bucket, key=key)
-
-    def _described(self, key: str, size: object, created: object) -> StoredObject:
-        if not isinstance(size, int) or not isinstance(created, datetime):
-            raise Permanent(f"{self._place(key)}: the store does not say its size and time", key=key)
-        return StoredObject(key, size, created.astimezone(UTC))
 
     def _place(self, key: str) -> str:
         return f"{self.url}/{key}"

@@ -8,35 +8,30 @@ and never by the client.
 
 from __future__ import annotations
 
-import random
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
 from functools import partial
 from hashlib import sha256 as hash_of
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+from providers.object_stores.addresses import is_loopback
+from providers.object_stores.buckets import described, honours_conditional_create, in_order, sized
+from providers.object_stores.patience import USUAL, Patience
 from providers.object_stores.s3_bodies import Bodies
 from providers.object_stores.s3_client import Address, connect, credentials, parse
 from providers.object_stores.s3_errors import FOREIGN, is_mute, translate
-from refloat.clock import Deadline, pause
 from refloat.errors import (
-    AccessDenied,
     AlreadyExists,
-    Immutable,
     NotFound,
     Permanent,
     RangeNotSatisfiable,
     RefloatError,
-    Retry,
     Unavailable,
     Unsupported,
 )
-from refloat.ports.object_store import KEY, MAX_KEY, ObjectStoreCapabilities, StoredObject, validate_key
+from refloat.ports.object_store import ObjectStoreCapabilities, StoredObject, validate_key
 
 MOST_BYTES = 5 * 2**30
 """One PutObject takes 5 GiB (AWS, PutObject)."""
@@ -45,21 +40,6 @@ PUT_ID = "refloat-put"
 """Object metadata that tells our own create-if-absent, repeated after a lost answer, from another writer's."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long passing faults are borne. A try ends ``connect`` or ``read`` after the last sign of life."""
-
-    connect: timedelta = timedelta(seconds=5)
-    read: timedelta = timedelta(seconds=30)
-    tries: int = 12
-    """A store that fails every third request fails one call in 500,000 for good."""
-    first_pause: timedelta = timedelta(seconds=0.1)
-    """Doubles with every try up to ``longest_pause``, less up to half at random."""
-    longest_pause: timedelta = timedelta(seconds=4)
-    whole: timedelta = timedelta(seconds=60)
-    """No new try begins after it."""
 
 
 def open_store(url: str, environment: Mapping[str, str]) -> S3ObjectStore:
@@ -77,7 +57,7 @@ def open_store(url: str, environment: Mapping[str, str]) -> S3ObjectStore:
 class S3ObjectStore:
     """``refloat.ports.object_store.ObjectStore`` over one bucket and prefix."""
 
-    def __init__(self, address: Address, environment: Mapping[str, str], patience: Patience = Patience()) -> None:
+    def __init__(self, address: Address, environment: Mapping[str, str], patience: Patience = USUAL) -> None:
         self._address, self._patience = address, patience
         self._connection = connect(address, environment, patience.connect, patience.read)
         self._session, self._client = self._connection.session, self._connection.client
@@ -97,29 +77,13 @@ class S3ObjectStore:
         """
         with self._probing:
             if self._capabilities is None:
-                host = urlsplit(str(self._client.meta.endpoint_url)).hostname or ""
                 self._capabilities = ObjectStoreCapabilities(
-                    conditional_create=self._probe_conditional_create(),
-                    is_local=host in ("localhost", "::1") or host.startswith("127."),
+                    conditional_create=honours_conditional_create(self),
+                    is_local=is_loopback(str(self._client.meta.endpoint_url)),
                     max_object_bytes=MOST_BYTES,
                     advised_concurrency=CONCURRENCY,
                 )
             return self._capabilities
-
-    def _probe_conditional_create(self) -> bool:
-        key, first = f"refloat/probe/{secrets.token_hex(16)}", secrets.token_bytes(16)
-        try:
-            self.put(key, first, if_absent=True)
-        except Unsupported:
-            return False
-        try:
-            self.put(key, secrets.token_bytes(16), if_absent=True)
-        except AlreadyExists:
-            return self.get(key) == first
-        finally:
-            with suppress(AccessDenied, Immutable):
-                self.delete(key)
-        return False
 
     def put(
         self,
@@ -165,20 +129,11 @@ class S3ObjectStore:
             RangeNotSatisfiable: Fewer bytes exist than asked for.
             Unsupported: The server ignores ranges.
         """
-        if start < 0 or (length is not None and length <= 0) or (start and length is None):
-            length = self._rest_of(key, start, length)
-            if length == 0:
-                return b""
-        where = None if length is None else f"bytes={start}-{start + length - 1}"
-        return self._again("cannot be read", key, lambda: self._read(key, where, start, length))
-
-    def _rest_of(self, key: str, start: int, length: int | None) -> int:
-        """How many bytes a request means that no Range header can say, or not without knowing the size."""
-        size = self.stat(key).size_bytes
-        wanted = size - start if length is None else length
-        if start < 0 or wanted < 0 or start + wanted > size:
-            raise RangeNotSatisfiable(f"{self._place(key)} has {size} bytes, not {wanted} from {start}", key=key)
-        return wanted
+        wanted = sized(self, key, start, length)
+        if wanted == 0:
+            return b""
+        where = None if wanted is None else f"bytes={start}-{start + wanted - 1}"
+        return self._again("cannot be read", key, lambda: self._read(key, where, start, wanted))
 
     def _read(self, key: str, where: str | None, start: int, length: int | None) -> bytes:
         answer = self._bodies.get(self._address.key(validate_key(key)), where)
@@ -201,7 +156,7 @@ class S3ObjectStore:
             NotFound: No such key.
         """
         found = self._head(key)
-        return self._described(key, found.get("ContentLength"), found.get("LastModified"))
+        return described(self, key, found.get("ContentLength"), found.get("LastModified"))
 
     def _head(self, key: str) -> Any:
         return self._again("cannot be read", key, lambda: self._client.head_object(**self._named(key)))
@@ -212,17 +167,14 @@ class S3ObjectStore:
         Raises:
             Unsupported: The server does not list in the order of keys.
         """
-        begin, previous, words = self._address.key(""), "", {"Prefix": self._address.key(prefix)}
+        yield from in_order(self, self._address.key(""), self._listed(prefix))
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, object, object]]:
+        words = {"Prefix": self._address.key(prefix)}
         while True:
             page = self._again("cannot be listed", None, partial(self._page, words))
             for found in page.get("Contents", ()):
-                key = str(found["Key"]).removeprefix(begin)
-                if len(key) > MAX_KEY or not KEY.match(key):
-                    continue
-                if key <= previous:
-                    raise Unsupported(f"{self.url} does not list in the order of keys: {key} after {previous}", key=key)
-                previous = key
-                yield self._described(key, found.get("Size"), found.get("LastModified"))
+                yield str(found["Key"]), found.get("Size"), found.get("LastModified")
             if not page.get("IsTruncated"):
                 return
             words = {"Prefix": words["Prefix"], "ContinuationToken": page["NextContinuationToken"]}
@@ -265,22 +217,7 @@ class S3ObjectStore:
         self._client.close()
 
     def _again(self, what: str, key: str | None, call: Callable[[], _T]) -> _T:
-        """The call's answer, repeated while it fails in passing; foreign errors translated."""
-        deadline = Deadline.after(self._patience.whole)
-        wait = self._patience.first_pause
-        for left in reversed(range(self._patience.tries)):
-            try:
-                return call()
-            except RefloatError as error:
-                failed = error
-            except FOREIGN as error:
-                failed = self._translate(error, what, key)
-                failed.__cause__ = error
-            if failed.retry is not Retry.LATER or not left or deadline.is_over:
-                raise failed
-            pause(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, self._patience.longest_pause)
-        raise AssertionError("patience has at least one try")
+        return self._patience.bear(call, FOREIGN, lambda error: self._translate(error, what, key))
 
     def _translate(self, error: Exception, what: str, key: str | None) -> RefloatError:
         place = self.url if key is None else self._place(key)
@@ -302,11 +239,6 @@ class S3ObjectStore:
 
     def _named(self, key: str) -> dict[str, str]:
         return {"Bucket": self._address.bucket, "Key": self._address.key(validate_key(key))}
-
-    def _described(self, key: str, size: object, modified: object) -> StoredObject:
-        if not isinstance(size, int) or not isinstance(modified, datetime):
-            raise Permanent(f"{self._place(key)}: the store does not say its size and time", key=key)
-        return StoredObject(key, size, modified.astimezone(UTC))
 
     def _place(self, key: str) -> str:
         return f"{self.url}/{key}"

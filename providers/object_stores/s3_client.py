@@ -51,8 +51,9 @@ def parse(url: str, environment: Mapping[str, str]) -> Address:
         ConfigError: One of them is wrong; a URL with a user part is not repeated in the message.
     """
     guidance = "Write s3://bucket/prefix; credentials and endpoint go into AWS_* variables."
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ConfigError("an s3:// address holds no credentials", guidance=guidance)
+    # a secret may hold a slash, and then what stands before the first one has no @
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", url.partition("://")[2].partition("/")[0]):
+        raise ConfigError("an s3:// address holds no credentials, only a bucket's name", guidance=guidance)
     try:
         parts = urlsplit(url)
     except ValueError as wrong:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from providers.object_stores.s3 import Patience, S3ObjectStore
+from providers.object_stores.patience import Patience
+from providers.object_stores.s3 import S3ObjectStore
 from providers.object_stores.s3_client import parse
 from refloat.errors import (
     AccessDenied,

@@ -22,7 +22,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.places import REGION, s3_server
-from providers.object_stores.s3 import Patience, S3ObjectStore
+from providers.object_stores.patience import Patience
+from providers.object_stores.s3 import S3ObjectStore
 from providers.object_stores.s3_client import parse
 from refloat.errors import AccessDenied, AlreadyExists, TimedOut
 from tests.tools import versitygw
