@@ -64,14 +64,14 @@ def protect(
             export = export_manifests(inventory)
             exported = now()
             with quiesce(app, inventory, cleared.hold, lease, cluster) as still:
-                within = still.left or CUT_LIMIT
+                within = CUT_LIMIT if still.left is None else still.left
                 cut = group_snapshot(
                     inventory, cluster, run=run, group=cleared.group, within=within, instant=still.instant
                 )
             if cut.is_late:
-                cut = late_cut(cut, cluster)
-            certificate = certify(app, rules, cut, still.parts, cleared.hold.unheld)
-            warnings = recheck(app, inventory, cluster)
+                cut = late_cut(cut, inventory, cluster, run=run, group=cleared.group)
+            seen = recheck(app, inventory, cluster)
+            certificate = certify(app, rules, cut, still.parts, cleared.hold.unheld, seen.changes)
             story.show_progress(f"{app.name}: bytes into the vault")
             for snapshot in cut.snapshots:
                 parent, chunks = copy_in(previous, snapshot.volume.name), rules.chunks_of(snapshot.volume.claim)
@@ -79,7 +79,7 @@ def protect(
                     upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent, chunks=chunks)
                 )
             copies: list[VolumeCopy] = results(moving)
-            facts = Facts(run, started, exported, certificate, still.hooks, warnings)
+            facts = Facts(run, started, exported, certificate, still.hooks, seen.warnings)
             sealed = seal(inventory, export, copies, facts, rules, cluster)
         verify(sealed, rules.vault, cluster)
     return report_protect(protect_report(sealed, rules, previous, now(), story.steps))

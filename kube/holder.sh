@@ -105,7 +105,6 @@ while read -r word number; do
     frozen=1
     echo $((ticks + hard * 100)) >"$dir/deadline"
     freeze || fail FAILED
-    since=$up
     now
     read -r ends <"$dir/deadline"
     [ "$ticks" -lt "$ends" ] || { why="held only after the hard limit"; fail FAILED; }

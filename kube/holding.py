@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -104,19 +104,20 @@ def freeze(hold: Hold) -> None:
         QuiesceFailed: One could not be held, or one that was held is no more.
     """
     for _, group in groupby(hold.parts, key=lambda part: part.planned.rank):
-        rank = list(group)
-        for part in rank:
-            part.guard.acquire()
-        try:
+        with ExitStack() as guards:
+            rank = [guarded(part, guards) for part in group]
             for part in rank:
                 part.freeze()
             deadline = within(FREEZE_SECONDS)
             for part in rank:
                 part.frozen(deadline)
-        finally:
-            for part in rank:
-                part.guard.release()
     check_whole(hold)
+
+
+def guarded(part: Part, guards: ExitStack) -> Part:
+    """The part, this thread's alone until the guards are left."""
+    guards.enter_context(part.guard)
+    return part
 
 
 def check_whole(hold: Hold) -> None:
@@ -204,19 +205,14 @@ def release(hold: Hold) -> None:
     """
     left = [part for part in reversed(hold.parts) if part.session is not None and part.state != "released"]
     for _, group in groupby(left, key=lambda part: part.planned.rank):
-        rank = list(group)
-        for part in rank:
-            part.guard.acquire()
-        try:
+        with ExitStack() as guards:
+            rank = [guarded(part, guards) for part in group]
             for part in rank:
                 part.release()
             deadline = within(RELEASE_SECONDS)
             for part in rank:
                 if part.state != "broken":
                     part.is_released(deadline)
-        finally:
-            for part in rank:
-                part.guard.release()
 
 
 def confirm(cluster: Cluster, part: Part) -> None:

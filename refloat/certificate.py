@@ -95,6 +95,9 @@ class Certificate(Value):
     cuts: tuple[VolumeCut, ...] = ()
     parts: tuple[HeldPart, ...] = ()
     unheld: tuple[Unheld, ...] = ()
+    changes: tuple[str, ...] = Field(
+        default=(), description="What came or went, until after the cut, among claims and pods that mount one."
+    )
     late: bool = Field(default=False, description="The cut came after the hold's budget; parts had been released.")
     lease: Duration = timedelta(seconds=10)
     soft_budget: Duration = timedelta(seconds=10)

@@ -37,6 +37,7 @@ def doubts_of(facts: Certificate) -> Iterator[str]:
         yield "nothing was held"
     for pod in facts.unheld:
         yield f"{pod.namespace}/{pod.pod} was not held: {pod.reason}"
+    yield from facts.changes
     if facts.late:
         yield "the cut came after the hold's budget, when every pod had been released"
     if facts.parts and (facts.cut_asked_at is None or facts.cut_seen_at is None):

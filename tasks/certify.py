@@ -21,6 +21,7 @@ def certify(
     cut: Cut,
     parts: Sequence[HeldPart],
     unheld: Sequence[Unheld],
+    changes: Sequence[str],
 ) -> Certificate:
     """Judge the facts; say the verdict and why it is no higher.
 
@@ -28,7 +29,7 @@ def certify(
         ConsistencyTooLow: The verdict is below what the policy accepts, or inconsistent where the application's
             document does not allow that.
     """
-    found = judged(certificate_of(application, cut, parts, unheld))
+    found = judged(certificate_of(application, cut, parts, unheld, changes))
     note("certify", f"{found.verdict.value}, held {found.hold.total_seconds():.2f} s" if parts else found.verdict.value)
     for reason in found.reasons:
         (warn if parts else note)("certify", reason)
@@ -42,7 +43,11 @@ def certify(
 
 
 def certificate_of(
-    application: Application, cut: Cut, parts: Sequence[HeldPart], unheld: Sequence[Unheld]
+    application: Application,
+    cut: Cut,
+    parts: Sequence[HeldPart],
+    unheld: Sequence[Unheld],
+    changes: Sequence[str],
 ) -> Certificate:
     """The facts as they are, not yet judged."""
     rules = application.hold
@@ -54,6 +59,7 @@ def certificate_of(
         cuts=tuple(cut_of(each) for each in cut.snapshots),
         parts=tuple(parts),
         unheld=tuple(unheld),
+        changes=tuple(changes),
         late=cut.is_late,
         lease=rules.lease,
         soft_budget=rules.soft_budget,

@@ -41,9 +41,11 @@ def group_snapshot(
     asked = instant()
     if not inventory.volumes:
         return Cut(asked, instant(), None)
+    if within <= timedelta(0):
+        warn("group snapshot", "freezing used up the time for the cut: the application is let go first")
+        return Cut(asked, None, None)
     snapshotter = open_snapshotter(open_cluster(cluster))
-    labels = {APPLICATION_LABEL: inventory.application}
-    ticket = snapshotter.begin(inventory.volumes, run=run, labels=labels, group=group)
+    ticket = snapshotter.begin(inventory.volumes, run=run, labels=labels_of(inventory), group=group)
     left = max(timedelta(0), within - (instant() - asked))
     try:
         snapshots = wait_cut(snapshotter, ticket, timeout=min(left, CUT_LIMIT))
@@ -60,11 +62,17 @@ def group_snapshot(
 
 
 @step("late cut")
-def late_cut(cut: Cut, cluster: ClusterRef) -> Cut:
-    """Wait for a cut that did not come within the hold; it is worth no more than a power cut.
+def late_cut(cut: Cut, inventory: Inventory, cluster: ClusterRef, *, run: str, group: bool) -> Cut:
+    """Wait for a cut that did not come within the hold, or ask for it; it is worth no more than a power cut.
 
     Raises:
         SnapshotFailed: It does not come within a minute either.
     """
-    assert cut.ticket is not None
-    return replace(cut, snapshots=wait_cut(open_snapshotter(open_cluster(cluster)), cut.ticket, timeout=CUT_LIMIT))
+    snapshotter = open_snapshotter(open_cluster(cluster))
+    ticket = cut.ticket or snapshotter.begin(inventory.volumes, run=run, labels=labels_of(inventory), group=group)
+    return replace(cut, ticket=ticket, snapshots=wait_cut(snapshotter, ticket, timeout=CUT_LIMIT))
+
+
+def labels_of(inventory: Inventory) -> dict[str, str]:
+    """The labels of the application's volume snapshots."""
+    return {APPLICATION_LABEL: inventory.application}

@@ -6,37 +6,9 @@ https://docs.opensearch.org/latest/tuning-your-cluster/availability-and-recovery
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from providers.quiescers.given import is_image_of
-from refloat.errors import Unsupported
-from refloat.ports.quiescer import Ask, HoldScript, Place
+from providers.quiescers.refused import RefusedSearchEngine
 
 
-class OpenSearchQuiescer:
-    """It is recognised in order to be refused."""
-
-    engine = "opensearch"
-    whole_by_one_cut = False
-
-    def recognises(self, image: str) -> bool:
-        """Images whose name begins with opensearch, but for its dashboards."""
-        return is_image_of(image, "opensearch") and "dashboards" not in image
-
-    def scripts(self, place: Place, options: Mapping[str, str], ask: Ask) -> Sequence[HoldScript]:  # noqa: ARG002
-        """Never any.
-
-        Raises:
-            Unsupported: Always, with the right way.
-        """
-        raise Unsupported(
-            f"OpenSearch in {place} cannot be protected by volume snapshots: its maker supports no restore"
-            " from copies of its files, which may lose data silently",
-            guidance="Take its own snapshots (PUT _snapshot/REPOSITORY/NAME) and protect the volume of that repository;"
-            " leave these pods' volumes out, or say engine: none in their quiesce rule and accept the label.",
-        )
-
-
-def open_quiescer() -> OpenSearchQuiescer:
+def open_quiescer() -> RefusedSearchEngine:
     """The entry point's factory."""
-    return OpenSearchQuiescer()
+    return RefusedSearchEngine("opensearch", "OpenSearch")

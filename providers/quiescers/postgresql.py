@@ -32,25 +32,23 @@ DATABASES = (
     "from pg_database where datallowconn and not datistemplate"
 )
 LONGEST = (
-    "select format('process %s of %s has had a transaction open for %s s and holds a lock that writes take; "
-    "it ran: %s', a.pid, a.datname, extract(epoch from now() - a.xact_start)::int, left(a.query, 80)) "
+    "select format('process %s of user %s in %s has had a transaction open for %s s and holds a lock that writes "
+    "take', a.pid, a.usename, a.datname, extract(epoch from now() - a.xact_start)::int) "
     "from pg_stat_activity a where a.xact_start < now() - interval '5 s' and exists (select from pg_locks l "
     "where l.pid = a.pid and l.locktype = 'relation' and l.granted "
     "and l.mode not in ('AccessShareLock', 'RowShareLock')) "
     "order by a.xact_start limit 1"
 )
-"""A lock on a table that keeps us from ours for longer than we wait; plain readers do not."""
+"""A lock on a table that keeps us from ours for longer than we wait; plain readers do not. Queries may hold secrets."""
+# Our locks live and die with our session. The application's own, of whatever strength, are not ours to wait for.
 CONFIRM = """psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$database" -c "
   set statement_timeout = '5s';
-  do \\$\\$ declare names text; begin
-    if not pg_is_in_recovery() then
-      select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid) into names
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p') and c.relpersistence <> 't'
-          and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_toast%';
-      if names is not null then execute 'lock table ' || names || ' in row exclusive mode'; end if;
-      perform txid_current();
+  do \\$\\$ begin
+    if exists (select from pg_locks l join pg_stat_activity a using (pid) where a.application_name = 'refloat-hold'
+        and a.datname = current_database() and l.locktype = 'relation' and l.mode = 'ExclusiveLock') then
+      raise exception 'a hold of refloat is still under way in this database';
     end if;
+    if not pg_is_in_recovery() then perform txid_current(); end if;
   end \\$\\$;"
 """
 THAW = (

@@ -41,6 +41,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         "s3://[bucket/a",
         f"s3://bucket/{'a' * 600}",
         f"s3://someone:{SECRET}@bucket/a",
+        f"s3://someone:some/{SECRET}@bucket/a",
     ],
 )
 def test_a_wrong_address_is_refused_at_once(url: str) -> None:

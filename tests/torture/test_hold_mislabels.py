@@ -211,7 +211,7 @@ class Lane:
     def conclude(self, round_: Round, hold: Hold, cut: Cut, victim: Writer) -> None:
         """The certificate as the step certify makes it, and what really happened."""
         assert round_.window is not None
-        round_.certificate = judged(certificate_of(APPLICATION, cut, hold.records, ()))
+        round_.certificate = judged(certificate_of(APPLICATION, cut, hold.records, (), ()))
         to_monotonic = monotonic() - hold.clock.instant().timestamp()
         part = next(each for each in hold.records if each.pod == victim.name)
         round_.held_at = part.held_at.timestamp() + to_monotonic if part.held_at else None

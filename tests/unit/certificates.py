@@ -92,6 +92,7 @@ NOBODY = Unheld(namespace="shop", pod="c", reason="no quiescer knows its image")
 LOSSES: dict[str, tuple[Loss, str]] = {
     "no part": (whole(parts=()), "nothing was held"),
     "somebody was not held": (whole(unheld=(NOBODY,)), "shop/c was not held: no quiescer knows its image"),
+    "a pod with a volume came": (whole(changes=("pod shop/c came while the point was cut",)), "pod shop/c came"),
     "late": (whole(late=True), "after the hold's budget"),
     "cut not asked": (whole(cut_asked_at=None), "no cut was seen within the hold"),
     "cut not seen": (whole(cut_seen_at=None), "no cut was seen within the hold"),
