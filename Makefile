@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
+# tests of the vault, its torture and the stores: half of the time of all
+BESIDE := tests/vault tests/torture tests/providers tests/contract/test_object_stores.py
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test torture lint e2e bench bench-quick constraints clean
 
@@ -26,8 +28,8 @@ test: setup ## every fast test, on this machine alone
 	@$(BIN)/python -m tests.tools.restic || true
 	@$(BIN)/python -m tests.tools.azurite || true
 	@mkdir -p build; \
-	$(BIN)/python -m pytest tests/vault tests/torture tests/providers > build/vault-tests.log 2>&1 & vault=$$!; \
-	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/vault --ignore=tests/torture --ignore=tests/providers; \
+	$(BIN)/python -m pytest $(BESIDE) > build/vault-tests.log 2>&1 & vault=$$!; \
+	$(BIN)/python -m pytest tests --ignore=tests/e2e $(BESIDE:%=--ignore=%); \
 	rest=$$?; echo; echo "the vault, its torture in short, and the stores, run beside these:"; \
 	wait $$vault; vault=$$?; cat build/vault-tests.log; exit $$((rest ? rest : vault))
 

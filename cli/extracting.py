@@ -98,7 +98,8 @@ def target_of(to: str, wanted: Wanted) -> Target:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return [each.name for each in folder.iterdir() if each.name != "lost+found"]
+        there = list(folder.iterdir())
+        return [each.name for each in there if each.name != "lost+found" or each.is_symlink() or not each.is_dir()]
     except OSError as error:
         raise ConfigError(f"--to {written(folder)} cannot be listed: {error.strerror}") from error
 

@@ -34,6 +34,11 @@ def look(folder: int, name: bytes) -> os.stat_result | None:
         return None
 
 
+def is_folder(here: int, name: bytes) -> bool:
+    """Whether the name is a folder, and no link to one."""
+    return stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
+
+
 def remove(folder: int, name: bytes) -> None:
     """Remove an entry and, when it is a folder, all that is in it."""
     found = look(folder, name)

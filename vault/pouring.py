@@ -27,7 +27,7 @@ from vault.nodes import DIR, FILE, SOCKET, Node
 from vault.reading import BlobReader, Place, Range
 
 LOST_AND_FOUND = b"lost+found"
-"""The file system's own, at the top of a volume; neither removed nor missed."""
+"""The file system's own folder, at the top of a volume; neither removed nor missed."""
 VISIT_BYTES = 8 << 20
 VISIT_FILES = 1024
 """What one job fills; folders that hold more are cut into slices."""
@@ -155,7 +155,7 @@ class Pourer:
             here = self._folders.file(path)
             there = set(names_in(here))
             for name in there - {node.name for node in nodes}:
-                if path or name != LOST_AND_FOUND:
+                if path or name != LOST_AND_FOUND or not placing.is_folder(here, name):
                     placing.remove(here, name)
         for node in nodes:
             if node.type in (FILE, SOCKET):
