@@ -44,12 +44,14 @@ facts() {
   if [ -n "$value" ]; then facts="role=$role run=$value"; else why=${heard:-no answer}; fi
 }
 # Its timer began after we asked, so it cannot have run out before as much time has passed on the node's clock. Should it
-# have ended all the same (by hand; a server counts on the wall clock), an executed write shows in the count of changes.
+# have ended all the same: by hand shows in the count of unpauses (from Redis 7 on), and an executed write (a server counts
+# on the wall clock) in the count of changes, which a save that ends in between takes back.
 pause() {
   now
   begun=${up%.*}${up#*.}
   tell "client pause ${lease}000 write"
   tell 'info persistence'
+  tell 'info commandstats'
   tell 'echo refloat-paused'
   hear refloat-paused || return 1
   case $heard in OK*) ;; *) why=$heard; return 1 ;; esac
@@ -58,7 +60,14 @@ pause() {
     why="the pause had run out before it was renewed"
     return 1
   fi
-  paused=$begun
+  unpaused=${heard#*'cmdstat_client|unpause:calls='}
+  [ "$unpaused" != "$heard" ] || unpaused=0
+  unpaused=${unpaused%%[!0-9]*}
+  if [ -n "${paused:-}" ] && [ "$unpaused" -gt "$unpauses" ]; then
+    why="somebody ended the pause"
+    return 1
+  fi
+  paused=$begun unpauses=$unpaused
 }
 beat() {
   [ -z "${changes:-}" ] && return 0 # a replica: held by being one

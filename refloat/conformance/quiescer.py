@@ -203,6 +203,8 @@ def thaw_ends_a_hold(bench: Bench) -> float | None:
         codes = [bench.run(script.thaw) for script in hold.scripts for _ in range(2)]
         require(set(codes) == {0}, f"thaw of what is held ended with {codes}")
         seconds = traffic.goes_on(at, AT_ONCE)
+        # a client may learn late of what came before the hold, and no more is promised than after a write
+        traffic.goes_on(monotonic_seconds(), AT_ONCE, is_fresh=True)
         if hold.stops_writes:
             traffic.none_between(held, at)
             hold.is_broken()

@@ -121,11 +121,16 @@ class Traffic:
                 self._news.notify_all()
             pause(BETWEEN)
 
-    def goes_on(self, since: float, limit: float) -> float:
-        """Seconds from ``since`` until the next write was acknowledged; more than ``limit`` is wrong."""
+    def goes_on(self, since: float, limit: float, *, is_fresh: bool = False) -> float:
+        """Seconds from ``since`` until the next write (``is_fresh``: begun since) was acknowledged.
+
+        Raises:
+            AssertionError: More than ``limit``.
+        """
 
         def first() -> float | None:
-            return next((end for _, end in self.acknowledged if end > since), None)
+            ends = (end for begun, end in self.acknowledged if (begun if is_fresh else end) > since)
+            return next(ends, None)
 
         with self._news:
             self._news.wait_for(lambda: first() is not None, timeout=max(0.0, since + limit + 10 - monotonic_seconds()))

@@ -49,6 +49,18 @@ def test_what_redis_acknowledged_is_in_its_files_while_held(benches: Benches, na
             copy.kill()
 
 
+@pytest.mark.parametrize("name", ["redis-aof", "redis-rdb"])
+def test_a_pause_that_somebody_ended_is_broken_before_any_write(benches: Benches, name: str) -> None:
+    """Seen in the server's own count, though a save that ends meanwhile hides what was written."""
+    bench = of(benches, name)
+    with opened(bench) as hold:
+        hold.freeze()
+        hold.beat()
+        resp(int(bench.options["port"]), "".join(bench.secrets), ["client", "unpause"])
+        with pytest.raises(AssertionError, match="BROKEN somebody ended the pause"):
+            hold.beat()
+
+
 def folder_of(port: int, password: str) -> Path:
     """Where a Redis server keeps its files."""
     words = ["redis-cli", "-p", str(port), "config", "get", "dir"]
