@@ -20,7 +20,7 @@ from tasks.export_manifests import export_manifests
 from tasks.group_snapshot import CUT_LIMIT, group_snapshot, late_cut
 from tasks.lease import alone
 from tasks.lock import locked
-from tasks.preflight import preflight
+from tasks.preflight import last_cut, preflight
 from tasks.quiesce import quiesce
 from tasks.recheck import recheck
 from tasks.report import report_protect
@@ -61,6 +61,7 @@ def protect(
         inventory = discover(app, cluster)
         cleared = preflight(app, inventory, rules, cluster)
         with alone(app, cluster, run=run) as lease, locked(app.name, rules.vault, cluster, run=run) as previous:
+            last_cut(app, cleared.hold, previous)
             export = export_manifests(inventory)
             exported = now()
             with quiesce(app, inventory, cleared.hold, lease, cluster) as still:

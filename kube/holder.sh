@@ -69,6 +69,8 @@ watchdog() {
     rm -rf "$dir"
   done
 }
+# whether the watchdog still watches: neither ended nor stopped
+is_watched() { read -r _ _ state _ <"/proc/$watch/stat" && [ -n "${state##[ZXTt]*}" ]; } 2>/dev/null
 # whether $$ is still this text's shell, and no other process by now
 is_holder() { read -r text <"/proc/$$/cmdline" && [ -z "${text##*refloat-end*}" ]; }
 
@@ -99,6 +101,7 @@ say "ARMED $facts"
 
 while read -r word number; do
   is_whole || fail BROKEN
+  is_watched || { why="its watchdog was killed"; fail BROKEN; }
   mark
   case $word in
   freeze)

@@ -245,13 +245,16 @@ def seen(cluster: Cluster, part: Part) -> PodState | None:
     except RefloatError:
         return None
     before = part.planned.before
-    if state is not None and state.uid == before.uid and state != before:
+    is_over = state is not None and state.uid == before.uid and (state != before or part.state == "broken")
+    if is_over and part.confirmed is not False:  # what may still be frozen needs its watchdog, which needs the folder
         tidy(cluster, part)
     return state
 
 
 def tidy(cluster: Cluster, part: Part) -> None:
-    """A restarted container took holder and watchdog with it, but not their folder: ``/dev/shm`` is the pod's."""
+    """Holder and watchdog may have been killed, or gone with their container, but their folder stays: ``/dev/shm`` is
+    the pod's.
+    """
     folders = [f"{base}/refloat-{part.token}" for base in HOLDER_BASES]
     limit = Deadline.after(THAW_LIMIT)
     while part.token and not succeeds(cluster, part, ("rm", "-rf", *folders)) and not limit.is_over:

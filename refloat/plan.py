@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from refloat.recovery_point import FolderFacts, ObjectRef
+from refloat.folder_facts import FolderFacts
+from refloat.recovery_point import ObjectRef
 from refloat.values import Value
 
 

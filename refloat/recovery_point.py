@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from refloat.certificate import Certificate
 from refloat.duration import Duration
+from refloat.folder_facts import FolderFacts
 from refloat.values import Consistency, Value
 
 DESCRIPTOR = "recovery-point.json"
@@ -40,16 +41,6 @@ class ObjectCopy(Value):
     api_version: str
     path: str = Field(description="Path inside the point's tree.")
     reason: str = Field(description="Why it belongs to the application.")
-
-
-class FolderFacts(Value):
-    """A volume's top folder itself: a tree lists only what is in a folder, yet the folder's owner matters too."""
-
-    mode: int = Field(description="Permission bits, 0o7777.")
-    uid: int
-    gid: int
-    mtime_ns: int = Field(description="Nanoseconds since 1970.")
-    xattrs: dict[str, str] = Field(default_factory=dict, description="Extended attributes, values in base64.")
 
 
 class VolumeCopy(Value):

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from refloat.errors import RefloatError, from_json
+from refloat.folder_facts import FolderFacts
 from refloat.ports.changed_blocks import ChangedList
-from refloat.recovery_point import FolderFacts
 from refloat.values import Value
 
 TERMINATION_LIMIT_BYTES = 4096

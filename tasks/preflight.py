@@ -18,6 +18,7 @@ from refloat.duration import format_duration
 from refloat.errors import ConfigError, ConsistencyTooLow, Forbidden, NotReady, RefloatError, Unsupported
 from refloat.inventory import Inventory
 from refloat.policy import ProtectionPolicy
+from refloat.recovery_point import RecoveryPoint
 from refloat.registry import open_quiescers
 from refloat.target import ClusterRef
 from refloat.values import Consistency
@@ -176,6 +177,26 @@ def check_label(application: Application, policy: ProtectionPolicy, plan: HoldPl
             + "; ".join(dict.fromkeys(why))
         )
     return f"{plan}; {label.value} at best"
+
+
+def last_cut(application: Application, plan: HoldPlan, previous: RecoveryPoint | None) -> None:
+    """Preflight's last question, once the vault is open: what the last cut took, beside the hold's budget.
+
+    A cut that takes longer is made, after the release: a warning, not a refusal, for only a new cut can be quicker.
+    """
+    seen = previous.certificate if previous else None
+    if not plan.parts or seen is None:
+        return
+    budget = application.hold.soft_budget
+    took = seen.cut_seen_at - seen.cut_asked_at if seen.cut_seen_at and seen.cut_asked_at else None
+    if seen.late or (took is not None and took >= budget):
+        warn(
+            "preflight",
+            f"the last cut came later than the {format_duration(budget)} of a hold, and this one may again come after "
+            "the release; raise hold.softBudget, if the application may stand still that long",
+        )
+    elif took is not None:
+        note("preflight", f"last cut: {took.total_seconds():.1f} s of the hold's {format_duration(budget)}")
 
 
 def check_store(cluster: Cluster, policy: ProtectionPolicy) -> str:

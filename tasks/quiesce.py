@@ -11,6 +11,7 @@ from blocks.handles import open_cluster
 from kube.application_lease import ApplicationLease
 from kube.hold_plan import HoldPlan
 from kube.holding import Hold, held
+from kube.hook_guards import check, guarded
 from kube.hooks import PlannedHook, plan_hooks, release, run_pre, signals_ignored
 from refloat.application import Application
 from refloat.certificate import HeldPart
@@ -19,7 +20,7 @@ from refloat.errors import RefloatError, ThawUnconfirmed
 from refloat.inventory import Inventory
 from refloat.recovery_point import HookRecord
 from refloat.target import ClusterRef
-from tasks.step import note, step
+from tasks.step import note, step, warn
 
 
 @dataclass
@@ -59,7 +60,10 @@ def quiesce(
         ThawUnconfirmed: Something may still be quiesced; the message holds the command for it.
     """
     hooks = plan_hooks(application, inventory)
-    with on_record(lease, plan, application, hooks):
+    with (
+        on_record(lease, plan, application, hooks),
+        guarded_hooks(hooks, application, cluster, run=lease.run) as guards,
+    ):
         state = Quiesced(run_hooks(hooks, cluster))
         try:
             if not plan.parts:
@@ -68,10 +72,28 @@ def quiesce(
                 with held(open_cluster(cluster), plan.parts, application.hold, run=lease.run) as state.hold:
                     yield state
                 note("quiesce", f"{len(plan.parts)} parts held and let go")
+            check(guards)
         finally:
             if hooks:
                 state.hooks += release(open_cluster(cluster), hooks)
-                note("quiesce", f"released after {sum(record.phase == 'post' for record in state.hooks)} post-hooks")
+                ran = sum(record.phase == "post" for record in state.hooks)
+                note("quiesce", f"released after {ran} post-hooks")
+
+
+@contextmanager
+def guarded_hooks(
+    hooks: Sequence[PlannedHook], application: Application, cluster: ClusterRef, *, run: str
+) -> Iterator[list[Hold]]:
+    """As `kube.hook_guards.guarded`; without hooks the cluster is not asked."""
+    if not hooks:
+        yield []
+        return
+
+    def told(text: str) -> None:
+        warn("quiesce", text)
+
+    with guarded(open_cluster(cluster), hooks, application.hold, run=run, warn=told) as guards:
+        yield guards
 
 
 @contextmanager

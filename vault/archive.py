@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from refloat.errors import ConfigError
-from refloat.recovery_point import FolderFacts
+from refloat.folder_facts import FolderFacts
 from vault import content_defined, disk
 from vault.blobs import BlobKind
 from vault.chunking import checked_chunk_bytes, chunk_bytes, volume_chunk_bytes

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from refloat.errors import IntegrityError
 from vault.compressing import BadFrame, Compressor
-from vault.sealing import OVERHEAD, BadSeal, MasterKey, Sealer
+from vault.sealing import OVERHEAD, BadSeal, MasterKey, Sealer, fingerprinter
 
 ID_BYTES = 32
 SQUEEZED_BYTES = 64 << 20
@@ -53,6 +53,7 @@ class BlobCodec:
     def __init__(self, key: MasterKey) -> None:
         self.sealer = Sealer(key)
         self.compressor = Compressor()
+        self.fingerprint = fingerprinter()
 
     def pack(self, plain: bytes | bytearray | memoryview) -> tuple[bytes | bytearray | memoryview, int]:
         """What is to be sealed, and the plaintext's length, or 0 when compression gains nothing and it stays raw."""
@@ -65,6 +66,21 @@ class BlobCodec:
         Raises:
             IntegrityError: It is not what its id says.
         """
+        plain = self._opened(sealed, blob)
+        if sha256(plain).digest() != blob.id:
+            raise IntegrityError(f"{name(blob)} holds other data than its name says", blob=blob.id.hex())
+        return plain
+
+    def read_back(self, sealed: bytes | memoryview, blob: PackedBlob, fingerprint: bytes) -> None:
+        """Open what this process has sealed; ``fingerprint``: of the plaintext, by this codec.
+
+        Raises:
+            IntegrityError: It is not what was sealed: memory or processor of this machine is at fault.
+        """
+        if self.fingerprint(self._opened(sealed, blob)) != fingerprint:
+            raise IntegrityError(f"{name(blob)} does not read back as it was given", blob=blob.id.hex())
+
+    def _opened(self, sealed: bytes | memoryview, blob: PackedBlob) -> bytes:
         if blob.size_bytes > blob.kind.limit_bytes:
             raise IntegrityError(f"{name(blob)} claims {blob.size_bytes} bytes, more than a {blob.kind.value} blob has")
         if blob.plain_bytes > SQUEEZED_BYTES and blob.plain_bytes > MOST_SQUEEZED * blob.sealed_bytes:
@@ -75,8 +91,6 @@ class BlobCodec:
                 plain = self.compressor.expand(plain, blob.plain_bytes)
         except (BadSeal, BadFrame) as wrong:
             raise IntegrityError(f"{name(blob)} is damaged: {wrong}", blob=blob.id.hex()) from wrong
-        if sha256(plain).digest() != blob.id:
-            raise IntegrityError(f"{name(blob)} holds other data than its name says", blob=blob.id.hex())
         return plain
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from refloat.errors import AccessDenied, RefloatError, StoreFull, TransferFailed
-from refloat.recovery_point import FolderFacts
+from refloat.folder_facts import FolderFacts
 from vault.nodes import CHARDEV, DEV, FILE, SYMLINK, TYPES, Node
 
 OF_THE_MOUNT = frozenset({"security.selinux"})

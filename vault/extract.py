@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from refloat.errors import ConfigError
-from refloat.recovery_point import FolderFacts
+from refloat.folder_facts import FolderFacts
 from vault import placing
 from vault.crew import Crew, cores, crew_of
 from vault.disk import apply_facts, shown, translated

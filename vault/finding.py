@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refloat.errors import AlreadyExists, ConfigError, Unsupported
-from refloat.recovery_point import FolderFacts
+from refloat.folder_facts import FolderFacts
 from vault import placing
 from vault.blobs import PackedBlob
 from vault.chunking import zero_id, zeros

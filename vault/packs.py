@@ -137,14 +137,18 @@ class PackBuilder:
     def add(self, blob_id: bytes, plain: bytes | bytearray | memoryview, codec: BlobCodec) -> int:
         """Compress and seal a blob into the pack, then read it back; returns its sealed length.
 
+        ``plain`` was hashed just before. It is not hashed again, which would take as long as the first time: that what
+        reads back is what was there when the blob came here proves as much, of memory that keeps what it is given.
+
         Raises:
             IntegrityError: What was sealed does not read back: memory or processor of this machine is at fault.
         """
+        fingerprint = codec.fingerprint(plain)
         content, plain_bytes = codec.pack(plain)
         rest = memoryview(self._buffer)[self._used :]
         size = codec.sealer.seal_into(content, rest)
         blob = PackedBlob(self.kind, blob_id, self._used, size, plain_bytes)
-        codec.open(rest[:size], blob)
+        codec.read_back(rest[:size], blob, fingerprint)
         self._blobs.append(blob)
         self._used += size
         return size

@@ -16,7 +16,7 @@ from vault.nodes import Node, decode_tree
 
 GAP_BYTES = 1 << 20
 """Unwanted bytes worth reading rather than asking twice (restic's restorer uses the same)."""
-REQUEST_BYTES = 8 << 20
+REQUEST_BYTES = 4 << 20
 REQUEST_BLOBS = 512
 """So that work on small blobs is spread, too."""
 WINDOW_BYTES = 1 << 20

@@ -7,7 +7,9 @@ covers the ciphertext only; type and role of a blob are authenticated by who ref
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -21,6 +23,16 @@ OVERHEAD = IV_BYTES + TAG_BYTES
 SCRATCH = 15
 """What a cipher may need beyond the text it writes (``update_into``: one block less one byte)."""
 _IVS = 256
+
+
+def fingerprinter() -> Callable[[bytes | bytearray | memoryview], bytes]:
+    """Fingerprints of 16 bytes that tell a text from any other one that a fault made of it; good in one process only.
+
+    Poly1305 under a key drawn at random: two texts of 1 MiB have the same with a probability of 2^-87 (Bernstein, "The
+    Poly1305-AES message-authentication code", 2005, theorem 3.3), at a sixth of the time that SHA-256 takes.
+    """
+    key = os.urandom(32)
+    return partial(Poly1305.generate_tag, key)
 
 
 class BadSeal(ValueError):

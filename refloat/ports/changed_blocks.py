@@ -8,13 +8,15 @@ every byte that may differ, and it says since when, so that it is never used aga
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
 
 from refloat.errors import InvalidDocument
-from refloat.ports.volume_snapshotter import VolumeSnapshot
 from refloat.values import Value
+
+if TYPE_CHECKING:  # a mover reads lists, and needs nothing of what makes them
+    from refloat.ports.volume_snapshotter import VolumeSnapshot
 
 CONTRACT_VERSION = 1
 

@@ -65,6 +65,9 @@ def test_a_cut_after_the_budget_is_worth_no_more_than_a_power_cut(
     assert found.late
     assert any("after the hold's budget" in reason for reason in found.reasons)
     assert found.parts[0].confirmed
+    again = protect(program, (*cluster_flags, *vault), tmp_path, application).done()
+    assert again.json["point"]["consistency"] == "application-consistent"
+    assert "the last cut came later than the 10s of a hold" in again.stderr
 
 
 def test_a_second_run_is_refused(

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM in the middle of a run: what was held is let go, what was made is removed, exit code 130."""
+"""Ctrl-C, SIGTERM and SIGKILL in the middle of a run: what was held is let go, what was made is removed."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -35,6 +36,7 @@ kind: ProtectionPolicy
 name: held
 vault: {{url: "file://{folder}/vault", password: {{file: "{password}"}}}}
 """
+HOOKS = {"pre": "    pre: {{command: [touch, {0}]}}", "post": "    post: {{command: [rm, {0}]}}"}
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -81,3 +83,28 @@ def test_a_hold_is_released_whoever_presses_what(
     practice.access.heal()
     program("protect", "-f", document, "--kubeconfig", practice.kubeconfig).done()
     assert not there("held")
+
+
+def test_what_a_killed_run_held_by_hooks_lets_itself_go(
+    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+) -> None:
+    """SIGKILL while the cut is awaited: the guard in the pod runs the post-hook, without janitor or sweep."""
+    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
+    small.create(cluster, NAMESPACE)
+    held = tmp_path / "held"
+    document = tmp_path / "held.yaml"
+    text = DOCUMENTS.format(namespace=NAMESPACE, folder=tmp_path, password=password_file)
+    document.write_text(re.sub(r"(?m)^    (pre|post):.*$", lambda found: HOOKS[found[1]].format(held), text))
+    cut = practice.access.inject(
+        Fault("delay", f"/namespaces/{NAMESPACE}/volumesnapshots", "POST", delay_seconds=CUT_SECONDS)
+    )
+    process = program.start("protect", "-f", document, "--kubeconfig", practice.kubeconfig)
+    try:
+        until(lambda: cut.fired == 1, "the cut was asked for")
+        assert held.exists()
+        process.kill()
+        process.communicate()
+        until(lambda: not held.exists(), "the guard ran the post-hook")
+    finally:
+        process.kill()
+        practice.access.heal()

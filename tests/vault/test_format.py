@@ -154,8 +154,32 @@ def test_a_blob_under_a_wrong_name_is_found() -> None:
     """The seal fits and the size too; only the hash tells."""
     body = b"x" * 100
     builder = PackBuilder(BlobKind.DATA, 1 << 20)
+    builder.add(sha256(b"y" * 100).digest(), body, CODEC)
+    pack = builder.close(CODEC)
     with pytest.raises(IntegrityError, match="other data than its name"):
-        builder.add(sha256(b"y" * 100).digest(), body, CODEC)
+        CODEC.open(pack.body[: pack.blobs[0].sealed_bytes], pack.blobs[0])
+
+
+class FailingMemory(BlobCodec):
+    """One bit of what is to be compressed and sealed is lost on the way."""
+
+    fired = 0
+
+    def pack(self, plain: bytes | bytearray | memoryview) -> tuple[bytes | bytearray | memoryview, int]:
+        self.fired += 1
+        wrong = bytearray(plain)
+        wrong[len(wrong) // 2] ^= 1
+        return super().pack(wrong)
+
+
+@pytest.mark.parametrize("body", [b"text" * 1000, os.urandom(4000)])
+def test_memory_that_fails_is_noticed_before_anything_is_stored(body: bytes) -> None:
+    """What was sealed opens, and is not what was given."""
+    codec, builder = FailingMemory(KEY), PackBuilder(BlobKind.DATA, 1 << 20)
+    with pytest.raises(IntegrityError, match="does not read back as it was given"):
+        builder.add(sha256(body).digest(), body, codec)
+    assert codec.fired == 1
+    assert builder.is_empty
 
 
 def test_index_files_round_trip_and_know_what_a_pack_weighs() -> None:

@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from refloat.errors import IntegrityError, LeaseHeld, NoEligibleRecoveryPoint, Unavailable
-from refloat.recovery_point import CataloguedPoint, FolderFacts
+from refloat.folder_facts import FolderFacts
+from refloat.recovery_point import CataloguedPoint
 from tests.torture.in_memory import MemoryStore, seen_anew
 from tests.vault.faulty import FaultyStore
 from tests.vault.given import MANIFEST, PASSWORD, point_over, protect, reopened, tree_of
