@@ -40,6 +40,11 @@ def groups(pod: str) -> dict[int, list[int]]:
     return found
 
 
+def words_of(pid: int) -> list[str]:
+    """The command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+
+
 def is_of_holder(process: Path, pod: str) -> bool:
     """Whether a process is a shell of a holder of the pod: the holder itself, or its watchdog."""
     if NAME.encode() not in (process / "cmdline").read_bytes().split(b"\0"):
@@ -70,6 +75,12 @@ class RangeHolder:
     def kill(self) -> None:
         """SIGKILL to the shell alone."""
         os.kill(self.group, signal.SIGKILL)
+
+    def kill_watchdog(self) -> None:
+        """SIGKILL to the watchdog alone: the shell's child that is a shell of this text as well."""
+        watchdogs = [pid for pid in groups(self.pod)[self.group] if pid != self.group and NAME in words_of(pid)]
+        assert len(watchdogs) == 1, f"the fault did not fire: {watchdogs} are watchdogs"
+        os.kill(watchdogs[0], signal.SIGKILL)
 
     def stop(self, *, all_of_it: bool) -> None:
         """SIGSTOP, and it does stand still."""

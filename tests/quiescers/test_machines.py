@@ -14,6 +14,7 @@ from refloat.errors import InvalidDocument, QuiesceFailed, Unsupported
 from refloat.ports.quiescer import Place
 from refloat.registry import open_quiescers
 from tests.quiescers.machines import a_mongodb, some_commands
+from tests.quiescers.range_bench import RangeHolder
 
 PLACE = Place("shop", "db-0", "uid", "server")
 
@@ -59,6 +60,21 @@ def test_a_command_that_fails_is_told_and_undone(
         with pytest.raises(AssertionError, match="FAILED") as failed:
             answer(hold.holders[0], "HELD", 11)
         assert why in str(failed.value)
+        bench.write()
+    shared_cluster.delete("Pod", bench.place.pod, bench.place.namespace)
+
+
+def test_a_holder_without_its_watchdog_lets_go(shared_cluster: Cluster, tmp_path: Path) -> None:
+    """It would hold for ever if it were killed too: the next beat ends it, and says why."""
+    bench = some_commands(shared_cluster, tmp_path)
+    with opened(bench) as hold:
+        hold.freeze()
+        hold.beat()
+        holder = hold.holders[0]
+        assert isinstance(holder, RangeHolder)
+        holder.kill_watchdog()
+        with pytest.raises(AssertionError, match="BROKEN its watchdog was killed"):
+            hold.keep(2)
         bench.write()
     shared_cluster.delete("Pod", bench.place.pod, bench.place.namespace)
 
