@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from kube.cluster import Cluster
+from kube.freezing_order import default_rank
 from kube.held_part import PlannedPart, look
 from kube.selectors import parse
 from refloat.application import Application, Quiesce
@@ -76,7 +77,7 @@ def plan_hold(cluster: Cluster, application: Application, inventory: Inventory, 
         engine = known[0].quiescer.engine if known[0].quiescer else ""
         text = f"one atomic cut is enough for {engine} alone: it recovers as from a power cut"
         return HoldPlan((), (unheld_pod(known[0], text).model_copy(update={"is_whole_by_one_cut": True}),))
-    parts = [part for choice in known for part in parts_of(cluster, application, choice)]
+    parts = [part for choice in known for part in parts_of(cluster, application, inventory, choice)]
     return HoldPlan(tuple(parts), tuple(unheld))
 
 
@@ -148,7 +149,7 @@ def unheld_pod(choice: Choice, reason: str = "") -> Unheld:
     return Unheld(namespace=choice.pod.namespace, pod=choice.pod.name, reason=reason or choice.reason)
 
 
-def parts_of(cluster: Cluster, application: Application, choice: Choice) -> list[PlannedPart]:
+def parts_of(cluster: Cluster, application: Application, inventory: Inventory, choice: Choice) -> list[PlannedPart]:
     """What the quiescer finds to hold in the pod, ranked as the document orders it."""
     assert choice.quiescer is not None
     pod = choice.pod
@@ -158,7 +159,7 @@ def parts_of(cluster: Cluster, application: Application, choice: Choice) -> list
         raise QuiesceFailed(f"pod {place} went while its hold was planned", pod=str(place))
     check_probe(cluster, application, place)
     scripts = choice.quiescer.scripts(place, choice.options, asking(cluster, place))
-    return [PlannedPart(place, script, before, rank_of(application, pod, script)) for script in scripts]
+    return [PlannedPart(place, script, before, rank_of(application, inventory, pod, script)) for script in scripts]
 
 
 def check_probe(cluster: Cluster, application: Application, place: Place) -> None:
@@ -181,12 +182,12 @@ def check_probe(cluster: Cluster, application: Application, place: Place) -> Non
         )
 
 
-def rank_of(application: Application, pod: Pod, script: HoldScript) -> int:
-    """The place in the document's order, or the script's own rank after all of those."""
+def rank_of(application: Application, inventory: Inventory, pod: Pod, script: HoldScript) -> int:
+    """The place in the document's order, or the default one after all of those."""
     for index, selector in enumerate(application.hold.order):
         if parse(selector)(pod.labels):
             return index
-    return UNORDERED + script.rank
+    return UNORDERED + default_rank(inventory, pod, script)
 
 
 def asking(cluster: Cluster, place: Place) -> Ask:

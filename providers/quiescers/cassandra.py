@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from providers.quiescers.given import assigned, given_options, is_image_of, text_of
-from refloat.ports.quiescer import Ask, HoldScript, Place
+from refloat.ports.quiescer import PRIMARY, Ask, HoldScript, Place
 
 OPTIONS = {"port", "user", "passwordFile"}
 LOOK = 'command -v nodetool >/dev/null || { echo "nodetool is not in this container" >&2; exit 1; }\n'
@@ -37,6 +37,7 @@ class CassandraQuiescer:
                 method="nodetool snapshot",
                 stops_writes=False,
                 ends_with="watchdog",
+                rank=PRIMARY,
                 functions=functions,
                 thaw=("sh", "-c", alone + "undo\n"),
                 confirm=("sh", "-c", alone + "jmx 5 info\n"),

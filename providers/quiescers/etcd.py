@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from providers.quiescers.given import assigned, given_options, is_image_of, text_of
 from refloat.errors import QuiesceFailed
-from refloat.ports.quiescer import Ask, HoldScript, Place
+from refloat.ports.quiescer import PRIMARY, Ask, HoldScript, Place
 
 OPTIONS = {"endpoint"}
 LOGGED_IN = 'login || { echo "$why" >&2; exit 1; }\n'
@@ -44,6 +44,7 @@ class EtcdQuiescer:
                 method="a look at its health",
                 stops_writes=False,
                 ends_with="nothing",
+                rank=PRIMARY,
                 functions=functions,
                 thaw=("true",),
                 confirm=("sh", "-c", alone + CONFIRM),

@@ -56,7 +56,8 @@ class HoldScript:
     """Which part of the server, when it needs several scripts: a database's name."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Shell variables for the functions. Never a secret: passwords are read from the container's own environment."""
-    rank: int = PRIMARY
+    rank: int | None = None
+    """Its place in the default order; None: what its pod is to others decides (`kube/freezing_order.py`)."""
 
 
 class Quiescer(Protocol):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from kube.cluster import Cluster
+from kube.freezing_order import default_rank
 from kube.hold_plan import UNORDERED, asking, check_probe, choose, is_one_cut_enough, rank_of, unheld_pod
 from refloat.application import Application, HoldRules, Member, Quiesce
 from refloat.errors import ObjectMissing, QuiesceFailed, UnknownProvider
-from refloat.inventory import Inventory, Pod, Volume
-from refloat.ports.quiescer import PRIMARY, QUEUE, Ask, HoldScript, Place
+from refloat.inventory import Found, Inventory, Pod, Reason, Volume
+from refloat.ports.quiescer import ENTRY, PRIMARY, QUEUE, WORKER, Ask, HoldScript, Place
+from refloat.recovery_point import ObjectRef
 from tests.contract.given import STAYS, container, pod, start, until_phase
 
 
@@ -34,7 +36,7 @@ class Fake:
         return [script(self.engine)]
 
 
-def script(engine: str = "sql", rank: int = PRIMARY) -> HoldScript:
+def script(engine: str = "sql", rank: int | None = PRIMARY) -> HoldScript:
     """A script that nobody runs."""
     return HoldScript(engine, "a word", True, "session", "", ("true",), ("true",), rank=rank)
 
@@ -127,8 +129,40 @@ def test_when_one_cut_is_enough(pods: tuple[Pod, ...], claims: tuple[str, ...], 
 def test_the_documents_order_comes_first() -> None:
     """Named pods by their place in the order, all others after them by what they are."""
     application = an_application(order=("app=web", "app=db"))
-    ranks = [rank_of(application, a_pod(name), script(rank=QUEUE)) for name in ("web", "db", "other")]
+    pods = [a_pod(name) for name in ("web", "db", "other")]
+    ranks = [rank_of(application, an_inventory(*pods), each, script(rank=QUEUE)) for each in pods]
     assert ranks == [0, 1, UNORDERED + QUEUE]
+
+
+def an_object(kind: str, name: str, spec: dict[str, Any]) -> Found:
+    """An object of the application."""
+    ref = ObjectRef(kind=kind, namespace="n", name=name)
+    return Found(ref, Reason("selected"), {"metadata": {"name": name, "namespace": "n"}, "spec": spec})
+
+
+def service(name: str, chosen: str, kind: str = "ClusterIP") -> Found:
+    """A Service for the pods of one app."""
+    return an_object("Service", name, {"type": kind, "selector": {"app": chosen}})
+
+
+ROUTED = [{"backendRefs": [{"name": "other-svc"}, {"name": "shop-svc", "namespace": "n"}]}]
+INGRESS = {"rules": [{"http": {"paths": [{"backend": {"service": {"name": "shop-svc"}}}]}}]}
+OUTSIDE = [
+    (service("shop-svc", "shop", "LoadBalancer"),),
+    (service("shop-svc", "shop", "NodePort"),),
+    (service("shop-svc", "shop"), an_object("Ingress.networking.k8s.io", "in", INGRESS)),
+    (service("shop-svc", "shop"), an_object("HTTPRoute.gateway.networking.k8s.io", "in", {"rules": ROUTED})),
+]
+
+
+@pytest.mark.parametrize("objects", OUTSIDE)
+def test_by_default_who_makes_others_write_rests_first(objects: tuple[Found, ...]) -> None:
+    """What is reached from outside, then what has no volume, then what has one; an engine that knows says so itself."""
+    pods = [a_pod("shop"), a_pod("worker", claims=()), a_pod("files")]
+    inventory = replace(an_inventory(*pods), objects=(*objects, service("files-svc", "files")))
+    generic = script(rank=None)
+    assert [default_rank(inventory, each, generic) for each in pods] == [ENTRY, WORKER, PRIMARY]
+    assert default_rank(inventory, pods[0], script(rank=QUEUE)) == QUEUE
 
 
 @pytest.mark.parametrize(("period", "failures", "is_refused"), [(10, 3, False), (5, 3, True)])
