@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,8 @@ from refloat.errors import RefloatError
 
 ISSUES = "https://github.com/refloat/refloat/issues"
 _JSON = re.compile(r"(?:^| )(?:-o|--output)[ =]?json(?: |$)")
+prefect_is_gone = threading.Event()
+"""Set when a run's Prefect server went away: what is still to be told to it is not waited for at the end."""
 _VERBOSE = ("--verbose", "-v")
 
 

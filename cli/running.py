@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from cli.failing import prefect_is_gone
 from cli.output import remark
 from deployments.server import Server, client_environment, configured_api, is_healthy, running, starting, ui_of
 from refloat.errors import Interrupted, Unavailable
@@ -18,6 +19,7 @@ R = TypeVar("R")
 CONSOLE = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_CLIENT_MAX_RETRIES": "3",
 }
 """Prefect's own lines go to its server and not to this terminal, unless the caller's environment says otherwise."""
 
@@ -100,10 +102,16 @@ def run_flow(url: str, flow: Callable[[], R], *, left: str | Callable[[], str]) 
             stopped.add_note(note)
         raise stopped from signalled
     except httpx.HTTPError as gone:
-        raise Unavailable(f"the Prefect server at {url} failed during the run: {gone or type(gone).__name__}") from gone
+        prefect_is_gone.set()
+        raise Unavailable(
+            f"the Prefect server at {url} failed during the run: {gone or type(gone).__name__}",
+            guidance="The lines above tell what was done, and refloat points what was sealed. "
+            "Start the server again, and the run if its work was not done.",
+        ) from gone
     except RuntimeError as gone:
         if "Failed to reach API" not in str(gone):
             raise
+        prefect_is_gone.set()
         raise Unavailable(f"the Prefect server at {url} cannot be reached") from gone
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
+from blocks.courtesy import courteously
 from refloat.clock import monotonic_seconds
 from refloat.progress import Event, listening
 from refloat.report import StepTime
@@ -54,9 +55,8 @@ class Story:
     def show_progress(self, description: str) -> None:
         """Begin the run's progress artifact; a Prefect server that does not answer never fails a run."""
         self._subject = description
-        with suppress(Exception):
-            made = create_progress_artifact(progress=0.0, key="progress", description=description)
-            self._artifact = made if isinstance(made, UUID) else None
+        made = courteously(lambda: create_progress_artifact(progress=0.0, key="progress", description=description))
+        self._artifact = made if isinstance(made, UUID) else None
 
     def _moved(self, progress: Progress) -> None:
         with self._guard:
@@ -66,10 +66,8 @@ class Story:
                 return
             self._updated = monotonic_seconds()
             artifact, (share, text) = self._artifact, totals(list(self._volumes.values()))
-        try:
-            update_progress_artifact(artifact, progress=share, description=f"{self._subject}: {text}")
-        except Exception:  # noqa: BLE001 - progress is courtesy; a lost server must not slow the mover again
-            self._artifact = None
+        description = f"{self._subject}: {text}"
+        courteously(lambda: update_progress_artifact(artifact, progress=share, description=description))
 
 
 def totals(volumes: Sequence[Progress]) -> tuple[float, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 from slugify import slugify
 
+from blocks.courtesy import courteously
 from blocks.redaction import redacted
 from refloat.duration import format_duration
 from refloat.explaining import explain_point
@@ -84,6 +83,5 @@ def report_recover(report: RecoverReport) -> RecoverReport:
 
 def publish(key: str, markdown: str, event: str, application: str) -> None:
     """One markdown artifact and one event; both are courtesy."""
-    with suppress(Exception):
-        create_markdown_artifact(markdown, key=slugify(key))
-        emit_event(event, resource={"prefect.resource.id": f"refloat.application.{application}"})
+    courteously(lambda: create_markdown_artifact(markdown, key=slugify(key)))
+    courteously(lambda: emit_event(event, resource={"prefect.resource.id": f"refloat.application.{application}"}))

@@ -11,16 +11,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from kube.cluster import Cluster
+from kube.thawing import left_holds
 from practice.access import Fault
 from practice.range import PracticeRange
 from refloat.clock import Deadline
 from tests.cli import small
-from tests.cli.command import Program
+from tests.cli.command import LIMIT_SECONDS, Program
 from tests.e2e.leftovers import leftovers
 
 WITHIN = timedelta(seconds=40)
 NAMESPACE = "cli-held"
 CUT_SECONDS = 4.0
+HARD_BUDGET = timedelta(seconds=30)
 DOCUMENTS = """\
 apiVersion: refloat/v1
 kind: Application
@@ -108,3 +110,38 @@ def test_what_a_killed_run_held_by_hooks_lets_itself_go(
     finally:
         process.kill()
         practice.access.heal()
+
+
+def test_a_hold_outlives_its_prefect_server_and_ends_in_time(
+    practice: PracticeRange, password_file: Path, tmp_path: Path
+) -> None:
+    """SIGKILL to the server while the pod is held: it is let go by refloat as ever, and the run ends by itself."""
+    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
+    small.create(cluster, NAMESPACE)
+    own = Program({"REFLOAT_HOME": str(tmp_path / "home"), "PREFECT_CLIENT_MAX_RETRIES": "0"})
+    own("server", "start").done()
+    held = tmp_path / "held"
+    document = tmp_path / "held.yaml"
+    commands = f"{{freeze: touch {held}, thaw: rm -f {held}, confirm: 'true', stopsWrites: 'true'}}"
+    rule = f"quiesce: [{{selector: app=db, engine: commands, options: {commands}}}]\n"
+    text = DOCUMENTS.format(namespace=NAMESPACE, folder=tmp_path, password=password_file)
+    document.write_text(re.sub(r"(?ms)^hooks:.*?(?=^---)", rule, text))
+    cut = practice.access.inject(
+        Fault("delay", f"/namespaces/{NAMESPACE}/volumesnapshots", "POST", delay_seconds=CUT_SECONDS)
+    )
+    process = own.start("protect", "-f", document, "--kubeconfig", practice.kubeconfig)
+    try:
+        until(lambda: cut.fired == 1, "the cut was asked for")
+        assert held.exists()
+        os.kill(own("server", "status", "-o", "json").done().json["pid"], signal.SIGKILL)
+        killed = Deadline.after(HARD_BUDGET)
+        until(lambda: not held.exists(), "the pod was let go")
+        assert not killed.is_over
+        stdout, stderr = process.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        process.kill()
+        own("server", "stop")
+        practice.access.heal()
+    assert process.returncode != 0 or '"application-consistent"' in stdout, stdout + stderr
+    assert "Traceback" not in stderr
+    assert not left_holds(cluster)

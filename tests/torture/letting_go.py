@@ -195,8 +195,8 @@ class Probes:
         self._thread.join(PATIENCE_SECONDS)
 
     def acknowledged_at(self, since: float) -> float:
-        """When the first one was acknowledged from an instant on."""
-        return next(ended for _, ended, is_good in self.seen if is_good and ended >= since)
+        """When the first one was acknowledged from an instant on, at which another client's write was: else then."""
+        return next((ended for _, ended, is_good in self.seen if is_good and ended >= since), since)
 
     def told(self, since: float) -> str:
         """Every probe, for people: seconds since an instant of its start and end, and whether it was acknowledged."""

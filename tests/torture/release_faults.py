@@ -170,7 +170,7 @@ class Refused(EndOfInput):
 
 
 class PodDeleted(Happening):
-    """Its pod is deleted, and started again with the data that is there; a release may come before its end."""
+    """Its pod is deleted, and started again with the data that is there, before the next step is taken."""
 
     breaks = True
     breaks_sessions = False
@@ -178,9 +178,9 @@ class PodDeleted(Happening):
     def inject(self, scene: Scene) -> None:
         lane = scene.lane
         before = lane.cluster.get("Pod", lane.name, lane.name)["metadata"]["uid"]
-        scene.victim.go_on()
         lane.replace_pod()
         assert lane.cluster.get("Pod", lane.name, lane.name)["metadata"]["uid"] != before
+        scene.victim.go_on()
 
     def finish(self, scene: Scene) -> None:
         remove_folders(scene)  # a container's own go with it
