@@ -8,8 +8,8 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY refloat refloat
 COPY vault vault
 COPY providers providers
-COPY deployments/images/mover-rootfs deployments/images/mover-rootfs
-RUN PYTHON=python3 deployments/images/mover-rootfs /app
+COPY deployments/images/rootfs deployments/images/rootfs
+RUN PYTHON=python3 deployments/images/rootfs mover /app
 
 FROM python:${PYTHON}-slim
 COPY --from=build /app /app

@@ -72,7 +72,7 @@ def test_the_janitor_is_one_of_this_version_and_may_do_little() -> None:
     (deployment,) = [doc for doc in documents() if doc["kind"] == "Deployment"]
     spec = deployment["spec"]["template"]["spec"]
     assert (deployment["spec"]["replicas"], spec["serviceAccountName"]) == (1, "janitor")
-    assert [each["image"] for each in spec["containers"]] == [f"refloat/controller:{__version__}"]
+    assert [each["image"] for each in spec["containers"]] == [f"refloat/janitor:{__version__}"]
     rules = [
         rule for doc in documents() if doc["metadata"]["name"] == "refloat-janitor" for rule in doc.get("rules", [])
     ]

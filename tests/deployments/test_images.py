@@ -1,4 +1,4 @@
-"""The mover's folder: made of the sources as they are, and enough for a Python that has nothing else."""
+"""The folders of the images: made of the sources as they are, and enough for a Python that has nothing else."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from refloat.transfer import MoverSpec, parse_result
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "deployments/images"
 MADE = "REFLOAT_TEST_MOVER_APP"
+JANITOR = "REFLOAT_TEST_JANITOR_APP"
 
 
 def made(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [IMAGES / "mover-rootfs", *words],
+        [IMAGES / "rootfs", *words],
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
         text=True,
@@ -29,17 +30,20 @@ def made(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    """It is replaced only if it is a mover's; nothing is fetched before that is known."""
+    """It is replaced only if it is one of refloat's; nothing is fetched before that is known."""
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = made(tmp_path)
+    done = made("mover", tmp_path)
     assert done.returncode == 1 and "left alone" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    assert made().returncode == 2
+    assert made("mover").returncode == made("mouse", tmp_path).returncode == 2
 
 
-def test_the_dockerfile_copies_what_is_there() -> None:
-    """Every source of a COPY exists, and what mover-rootfs takes is copied."""
-    dockerfile, script = (IMAGES / "mover.Dockerfile").read_text(), (IMAGES / "mover-rootfs").read_text()
+@pytest.mark.parametrize("image", ["mover", "janitor"])
+def test_the_dockerfile_copies_what_is_there(image: str) -> None:
+    """Every source of a COPY exists, and what ``rootfs`` takes for this image is copied."""
+    dockerfile, script = (IMAGES / f"{image}.Dockerfile").read_text(), (IMAGES / "rootfs").read_text()
+    common, _, parts = script.partition("case $1 in")
+    script = common + parts.partition(f"{image})")[2].partition(";;")[0]
     copied = {
         source
         for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE)
@@ -47,17 +51,18 @@ def test_the_dockerfile_copies_what_is_there() -> None:
     }
     assert all((ROOT / source).exists() for source in copied)
     taken = {name for group in re.findall(r'"\$root"/\{([^}]*)\}', script) for name in group.split(",")}
-    assert taken | {"constraints.txt", "providers"} <= copied
+    assert {*taken, "constraints.txt", *(["providers"] if image == "mover" else [])} - {"__init__.py"} <= {
+        *copied,
+        "object_stores",
+    }
 
 
 @pytest.fixture
 def app() -> Path:
-    """The folder that deployments/images/mover-rootfs made for this run."""
+    """The folder that deployments/images/rootfs made for this run."""
     path = os.environ.get(MADE, "")
     if not path:
-        pytest.skip(
-            f"NOT RUN: {MADE} names no folder made by deployments/images/mover-rootfs (it needs a package index)"
-        )
+        pytest.skip(f"NOT RUN: {MADE} names no folder made by deployments/images/rootfs (it needs a package index)")
     return Path(path)
 
 
@@ -104,3 +109,25 @@ def test_a_python_without_packages_can_be_a_mover(app: Path, tmp_path: Path) -> 
     assert result is not None and result.error is not None, done.stderr
     assert result.error["code"] == "VAULT-MISSING"
     assert done.returncode == result.error["exit_code"]
+
+
+@pytest.mark.lane("janitor-app")
+def test_a_python_without_packages_can_be_a_janitor(tmp_path: Path) -> None:
+    """It holds no vault, no Prefect and no client of a store, and misses nothing but a cluster."""
+    path = os.environ.get(JANITOR, "")
+    if not path:
+        pytest.skip(f"NOT RUN: {JANITOR} names no folder made by deployments/images/rootfs (it needs a package index)")
+    assert not [name for name in ("vault", "providers", "prefect", "boto3", "cli") if (Path(path) / name).exists()]
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    done = subprocess.run(
+        [bare / "bin/python", "-m", "kube.janitor"],
+        cwd=path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "no usable kubeconfig" in done.stdout, done.stderr
+    assert done.returncode != 0
