@@ -95,6 +95,8 @@ def a_postgresql(cluster: Cluster, namespace: str, folder: Path, name: str) -> R
         shutil.chown(folder / "password", "postgres")
         as_user = "setpriv --reuid postgres --regid postgres --clear-groups "
     folders = f"-k {folder} -h '' -p {port}"
+    if name == "postgresql-commits":
+        folders += " -c max_locks_per_transaction=10 -c max_connections=20"  # 200 locks
     script = f"""cd {folder}
 {as_user}{program("initdb")} -D data -A scram-sha-256 -U postgres --pwfile password -N >initdb.log 2>&1 || exit 1
 exec {as_user}{server} -D data {folders} -c shared_buffers=16MB >server.log 2>&1"""
@@ -114,15 +116,16 @@ exec {as_user}{server} -D data {folders} -c shared_buffers=16MB >server.log 2>&1
         asked = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
         return talking([*psql, "-d", "shop"], env, first, lambda: said(asked, 5).strip() == "1")
 
+    by_commits = {"method": "commits"} if name == "postgresql-commits" else {}
     return RangeBench(
         cluster,
         postgresql.open_quiescer(),
         place,
         write=lambda: (said("insert into orders (at) values (now())"), None)[1],
         read=lambda: (said("select count(*) from orders", READ_SECONDS), None)[1],
-        options={"host": str(folder), "port": port, **({} if WHOLE else {"database": "shop"})},
+        options={"host": str(folder), "port": port, **({} if WHOLE else {"database": "shop"}), **by_commits},
         secrets=(password,),
-        blocked=in_the_way,
+        blocked=None if by_commits else in_the_way,
     )
 
 
@@ -219,6 +222,7 @@ def a_redis(cluster: Cluster, namespace: str, folder: Path, name: str) -> RangeB
 
 SERVERS: dict[str, Callable[[Cluster, str, Path, str], RangeBench]] = {
     "postgresql": a_postgresql,
+    "postgresql-commits": a_postgresql,
     "mariadb": a_mariadb,
     "mysql-on-mariadb": a_mariadb,
     "redis-aof": a_redis,

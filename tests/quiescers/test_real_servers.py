@@ -15,7 +15,7 @@ from refloat.conformance.quiescer_bench import opened
 from refloat.errors import QuiesceFailed, Unsupported
 from tests.quiescers.conftest import Benches
 from tests.quiescers.range_bench import RangeBench, pod_of
-from tests.quiescers.servers import free_port, program, resp, until
+from tests.quiescers.servers import client, free_port, program, resp, until
 
 
 def of(benches: Benches, name: str) -> RangeBench:
@@ -59,6 +59,78 @@ def test_a_pause_that_somebody_ended_is_broken_before_any_write(benches: Benches
         resp(int(bench.options["port"]), "".join(bench.secrets), ["client", "unpause"])
         with pytest.raises(AssertionError, match="BROKEN somebody ended the pause"):
             hold.beat()
+
+
+def settings_of(bench: RangeBench) -> tuple[dict[str, str], list[str]]:
+    """Environment and words of a client of a PostgreSQL bench."""
+    env = {"PGHOST": bench.options["host"], "PGPORT": bench.options["port"], "PGPASSWORD": bench.secrets[0]}
+    return {**env, "PGUSER": "postgres"}, ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", "shop", "-c"]
+
+
+@pytest.mark.parametrize("former", ["", 'ANY 1 (east, "west\'s")'])
+def test_what_made_commits_wait_before_is_set_again(benches: Benches, former: str) -> None:
+    """After a release, and after the stand-alone thaw, whoever set it: the very text that was there, or nothing."""
+    bench = of(benches, "postgresql-commits")
+    env, psql = settings_of(bench)
+
+    def now_set() -> str:
+        return client([*psql, "show synchronous_standby_names"], env).strip()
+
+    quoted = former.replace("'", "''")
+    client(
+        [*psql, "set synchronous_commit = local", "-c", f"alter system set synchronous_standby_names = '{quoted}'"], env
+    )
+    client([*psql, "select pg_reload_conf()"], env)
+    until(lambda: now_set() == former, "the setting is in force")
+    try:
+        with opened(bench) as hold:
+            hold.freeze()
+            assert "refloat-hold:" in now_set()
+            hold.beat()
+            hold.release()
+            until(lambda: now_set() == former, "the release set it again")
+        with opened(bench) as hold:
+            hold.freeze()
+            assert bench.run(hold.scripts[0].thaw) == 0
+            until(lambda: now_set() == former, "the thaw set it again")
+    finally:
+        client([*psql, "alter system reset synchronous_standby_names", "-c", "select pg_reload_conf()"], env)
+        until(lambda: not now_set(), "nothing waits")
+
+
+def test_a_session_whose_commits_do_not_wait_breaks_the_hold(benches: Benches) -> None:
+    """synchronous_commit = off in one session: nobody can see it but by what it does."""
+    bench = of(benches, "postgresql-commits")
+    env, psql = settings_of(bench)
+    with opened(bench) as hold:
+        hold.freeze()
+        hold.beat()
+        client([*psql, "set synchronous_commit = off", "-c", "insert into orders (at) values (now())"], env)
+        with pytest.raises(AssertionError, match="BROKEN a commit did not wait"):
+            hold.beat()
+
+
+def test_tables_beyond_the_lock_table_make_commits_wait(benches: Benches) -> None:
+    """Chosen by itself; and locks asked for by name stay locks."""
+    bench = of(benches, "postgresql-commits")
+    env, psql = settings_of(bench)
+    options = {name: value for name, value in bench.options.items() if name not in ("method", "database")}
+
+    def methods(**more: str) -> set[str]:
+        return {script.method for script in bench.quiescer.scripts(bench.place, {**options, **more}, bench.ask)}
+
+    few = {"EXCLUSIVE locks on every table of postgres", "EXCLUSIVE locks on every table of shop"}
+    assert methods() == few
+    schemas = [f"many_{number}" for number in range(6)]
+    try:
+        for schema in schemas:
+            loop = f"for i in 1..30 loop execute format('create table {schema}.t%s ()', i); end loop;"
+            client([*psql, f"create schema {schema}", "-c", f"do $$ begin {loop} end $$"], env)
+        assert methods() == {"every commit waits for a standby there is not"}
+        assert methods(method="locks") == few
+    finally:
+        for schema in schemas:
+            client([*psql, f"drop schema if exists {schema} cascade"], env)
 
 
 def folder_of(port: int, password: str) -> Path:
