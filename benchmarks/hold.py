@@ -1,8 +1,8 @@
 """How long a hold lasts whose cut takes a second, and how even it is: many pods, the real driver, writes all the while.
 
 Usage: python -m benchmarks.hold [--rounds N] [--parts N] [--engines writer,postgresql,mariadb,redis] [--cut SECONDS]
-[--json FILE] [--namespace NS]. Pods of the practice range, whose servers are real; with --namespace the application of
-that namespace on the cluster that REFLOAT_TEST_KUBECONFIG names, which is held but not cut. Storage that takes a second
+[--json FILE] [--application FILE]. Pods of the practice range, whose servers are real; with --application the one of
+that document on the cluster that REFLOAT_TEST_KUBECONFIG names, which is held but not cut. Storage that takes a second
 is made up here: its cuts fall at random within that second. Beside it, what Velero 1.18.3 did on the lab.
 """
 
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
+
+import yaml
 
 from benchmarks.machine import facts
 from kube.cluster import Cluster
@@ -121,10 +123,10 @@ def serve(cluster: Cluster, engine: str, name: str, folder: Path, stack: ExitSta
 
 
 @contextmanager
-def on_cluster(namespace: str) -> Iterator[Setup]:
-    """What runs in a namespace of a real cluster, held as its images say."""
+def on_cluster(document: Path) -> Iterator[Setup]:
+    """An application of a real cluster, held as its document and its images say."""
     cluster = Cluster.open(kubeconfig=os.environ["REFLOAT_TEST_KUBECONFIG"])
-    app = Application(name="bench", members=(Member(namespace=namespace),), hold=RULES)
+    app = Application.model_validate(yaml.safe_load(document.read_text())).model_copy(update={"hold": RULES})
     plan = plan_hold(cluster, app, discover(cluster, app), group=True)
     for pod_ in plan.unheld:
         print(f"not held: {pod_.namespace}/{pod_.pod}: {pod_.reason}")
@@ -210,12 +212,12 @@ def main() -> None:
     parser.add_argument("--engines", default="writer")
     parser.add_argument("--cut", type=float, default=1.0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--namespace")
+    parser.add_argument("--application", type=Path, metavar="FILE")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="refloat-bench-") as folder:
         place = (
-            on_cluster(given.namespace)
-            if given.namespace
+            on_cluster(given.application)
+            if given.application
             else on_range(given.engines.split(","), given.parts, Path(folder))
         )
         with place as setup:

@@ -6,6 +6,10 @@
 # on SIGTERM, SIGHUP and SIGINT. Silence and the hard limit are the watchdog's, a process of its own, started before anything
 # is frozen; it needs nothing of this one. Time is the node's uptime, which no wrong clock touches.
 #
+# The server may be process 1 of the container, which becomes the parent of whatever this text leaves behind. PostgreSQL's
+# takes a child that it does not know, and that ended by a signal or with more than 1, for a server process that crashed, and
+# starts all of them anew (reaper and CleanupBackend in postmaster.c). So nobody's child is left to it in such a state.
+#
 # Given before this text: $lease and $hard (whole seconds), $token (one word), the settings and functions of a quiescer:
 #   arm     connect, and whatever may take long; holds nothing yet
 #   freeze  hold; returns only when held
@@ -29,9 +33,8 @@ is_whole() { [ -d "$dir" ] && [ ! -e "$dir/thawed" ]; }
 # client COMMAND...: start the engine's client; it reads what tell writes, and hear reads what it prints
 client() {
   mkfifo "$dir/in" "$dir/out" || { why="no named pipe in $dir"; return 1; }
-  "$@" <"$dir/in" >"$dir/out" 2>&1 &
-  client=$!
-  echo "$client" >"$dir/client"
+  # in a shell of its own, which ends with 0 whatever becomes of the client
+  { sh -c 'echo $$ >"$0/client"; exec "$@"' "$dir" "$@"; exit 0; } <"$dir/in" >"$dir/out" 2>&1 &
   exec 3>"$dir/in" 4<"$dir/out"
   rm -f "$dir/in" "$dir/out"
 }
@@ -65,9 +68,10 @@ watchdog() {
     undo
     # the holder may be stopped, or blocked at either end of a session that nobody ends
     is_holder && kill "$$" && sleep 1
-    is_holder && kill -9 "$$"
+    [ ! -d "$dir" ] || ! is_holder || kill -9 "$$"
     rm -rf "$dir"
   done
+  exit 0
 }
 # whether the watchdog still watches: neither ended nor stopped
 is_watched() { read -r _ _ state _ <"/proc/$watch/stat" && [ -n "${state##[ZXTt]*}" ]; } 2>/dev/null
@@ -78,12 +82,13 @@ leave() {
   trap '' HUP INT TERM
   read -r over 2>/dev/null <"$dir/thawed" && why=$over
   exec 3>&- 4<&-
-  [ -z "${client:-}" ] || kill "$client" 2>/dev/null
+  { read -r client <"$dir/client" && kill -9 "$client"; } 2>/dev/null
   [ -z "$frozen" ] || undo
-  [ -z "$watch" ] || kill -9 "$watch" 2>/dev/null
-  rm -rf "$dir"
+  rm -rf "$dir" # which the watchdog takes for its end
 }
-fail() { leave; say "$1 ${why:-unknown}"; exit 1; }
+# end CODE: with no child left, though what the watchdog is at may take its time
+end() { exec >/dev/null 2>&1; wait; exit "$1"; }
+fail() { leave; say "$1 ${why:-unknown}"; end 1; }
 
 for base in /dev/shm /tmp /run /var/tmp; do
   dir=$base/refloat-$token
@@ -130,7 +135,7 @@ while read -r word number; do
     frozen=
     leave
     say "RELEASED ${since:-$until} $until"
-    exit 0
+    end 0
     ;;
   esac
 done

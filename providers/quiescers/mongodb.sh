@@ -19,7 +19,7 @@ spare() {
   # open at both ends: it outlives whoever writes to it, and ends with the folder
   ( mongosh --quiet --norc "$(uri)" <>"$dir/spare" >"$dir/spared" 2>&1 &
     while [ -d "$dir" ]; do sleep 1; done
-    kill $! ) </dev/null >/dev/null 2>&1 3>&- 4<&- &
+    kill $!; wait $!; true ) </dev/null >/dev/null 2>&1 3>&- 4<&- &
   printf '%s\n' "$AUTH" "print('\\nrefloat-' + 'spare');" >"$dir/spare"
   turn=0
   until grep -q refloat-spare "$dir/spared" 2>/dev/null; do

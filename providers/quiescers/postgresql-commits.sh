@@ -46,7 +46,8 @@ is_in_force() {
   late=$((secs + lock_seconds)) probe=
   while [ "$secs" -lt "$late" ]; do
     [ -n "$probe" ] && kill -0 "$probe" 2>/dev/null || {
-      PGAPPNAME=refloat-probe psql -X -q -d "$database" -c "select pg_logical_emit_message(true, 'refloat', 'probe')" </dev/null >/dev/null 2>&1 &
+      { PGAPPNAME=refloat-probe psql -X -q -d "$database" \
+        -c "select pg_logical_emit_message(true, 'refloat', 'probe')"; exit 0; } </dev/null >/dev/null 2>&1 &
       probe=$!
     }
     tell "select 'waiting', count(*) from pg_stat_activity

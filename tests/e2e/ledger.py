@@ -73,6 +73,11 @@ class Ledger:
         assert (pg, maria) == (pg_count, maria_count), "entries are missing in between"
         return int(pg), int(maria), int(redis)
 
+    def checkpointers(self) -> list[str]:
+        """The process of each PostgreSQL that is another one once the postmaster took a child of its for crashed."""
+        query = "select pid from pg_stat_activity where backend_type = 'checkpointer'"
+        return [self.run(f"pg-{k}", f'psql -h /tmp -U postgres -Atqc "{query}"') for k in range(2)]
+
     def violations(self) -> list[str]:
         """Streams whose servers cannot have been so at any one instant."""
         found = []

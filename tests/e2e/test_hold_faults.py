@@ -43,7 +43,10 @@ IN_FLIGHT_SECONDS = 0.5
 def ledger(site_a: Site, refloat: Refloat) -> Iterator[Ledger]:
     """A ledger of these tests' own."""
     assert refloat
-    yield Ledger(site_a.cluster, NAMESPACE).start(environment("REFLOAT_E2E_POSTGRES_IMAGE"))
+    ledger = Ledger(site_a.cluster, NAMESPACE).start(environment("REFLOAT_E2E_POSTGRES_IMAGE"))
+    before = ledger.checkpointers()
+    yield ledger
+    assert ledger.checkpointers() == before, "what a holder left was taken for a crashed server"
     remove_namespace(site_a.cluster, NAMESPACE)
 
 

@@ -26,7 +26,10 @@ TRIES = 4
 def ledger(site_a: Site, refloat: Refloat) -> Iterator[Ledger]:
     """The ledger with all its servers ready."""
     assert refloat
-    yield Ledger(site_a.cluster, NAMESPACE).start(environment("REFLOAT_E2E_POSTGRES_IMAGE"))
+    ledger = Ledger(site_a.cluster, NAMESPACE).start(environment("REFLOAT_E2E_POSTGRES_IMAGE"))
+    before = ledger.checkpointers()
+    yield ledger
+    assert ledger.checkpointers() == before, "what a holder left was taken for a crashed server"
     for name in (NAMESPACE, AGAIN):
         remove_namespace(site_a.cluster, name)
 
