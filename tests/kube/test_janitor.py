@@ -252,7 +252,7 @@ def test_the_program(practice: PracticeRange) -> None:
     """As its Deployment starts it: JSON lines, and SIGTERM ends it with 0."""
     manifest = next(doc for doc in documents() if doc["kind"] == "Deployment")
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
-    words = [sys.executable if word == "python" else word for word in container["command"]]
+    words = [sys.executable if word == "python3" else word for word in container["command"]]
     cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
     ensure_home(cluster)
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}})
