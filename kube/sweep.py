@@ -71,7 +71,7 @@ def sweep(
         cluster: Where.
         run: The run's id; None: every run that is dead.
         dry_run: Only say what would be removed.
-        keep_filled: Leave claims and volumes a recovery has filled to the next recovery.
+        keep_filled: Leave claims and volumes a recovery has filled to the next recovery, and a drill's namespaces.
         within: How long each phase may take to be gone.
 
     Returns:
@@ -89,7 +89,7 @@ def sweep(
         dead = dead_runs(cluster, newest)
         phases = [[each for each in phase if each.run in dead] for phase in phases]
     if keep_filled:
-        phases = [[each for each in phase if not is_filled(each.obj)] for phase in phases]
+        phases = [[each for each in phase if not is_to_stay(each)] for phase in phases]
     if not dry_run:
         if run is not None:
             leave(cluster, run)
@@ -213,6 +213,11 @@ def contents(cluster: Cluster) -> list[Leftover]:
 def is_filled(obj: Object) -> bool:
     """Whether a recovery has filled this claim, or is handing this volume over."""
     return FILLED in annotations_of(obj) or (RECOVERY in labels_of(obj) and "claimRef" in obj["spec"])
+
+
+def is_to_stay(found: Leftover) -> bool:
+    """Whether a run that sweeps itself leaves it: what it has filled, and the namespaces of a drill."""
+    return found.ref.kind == NAMESPACE or is_filled(found.obj)
 
 
 # ---- asking
