@@ -91,7 +91,7 @@ def test_a_drill_proves_and_leaves_nothing_but_evidence(
     (namespace,) = found["namespaces"]
     assert namespace.startswith(f"{application}-drill-")
     assert f"Service {namespace}/door: a ClusterIP, no NodePort" in found["isolation"]
-    assert f"CronJob.batch {namespace}/nightly: suspended" in found["isolation"]
+    assert f"CronJob {namespace}/nightly: suspended" in found["isolation"]
     assert production(range_cluster, application) == before
     assert namespaces(range_cluster) == []
     assert leftovers(range_cluster) == []
