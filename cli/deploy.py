@@ -11,12 +11,13 @@ import typer
 
 from cli import flags, given, output
 from cli.reading import saved
-from deployments.registering import POOL, Deployed, register
+from deployments.registering import POOL, TIME_ZONE, Deployed, register, register_drill
 from deployments.server import ui_of
 from refloat.errors import ConfigError
 from refloat.policy import VaultLocation
 
 Pool = Annotated[str, typer.Option("--pool", metavar="NAME", help="Prefect work pool, made when it is missing.")]
+Drill = Annotated[bool, typer.Option("--drill", help="A drill every quarter, too, or as the document's drill says.")]
 KUBECONFIG = "KUBECONFIG"
 
 
@@ -37,6 +38,7 @@ def deploy(
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     pool: Pool = POOL,
+    with_drill: Drill = False,
     form: flags.Output = flags.Form.TABLE,
     verbose: flags.Verbose = False,
 ) -> None:
@@ -61,6 +63,9 @@ def deploy(
     with prefect_server() as url:
         import flows.protect  # noqa: F401 - takes its time while a server starts
     deployed = register(application, policy, cluster, pool=pool)
+    if with_drill:
+        drilled = register_drill(application, policy, cluster, pool=pool)
+        output.remark(f"drill     {drilled.name}, {drilled.schedule} ({TIME_ZONE})")
     output.show(form, facts(deployed, url), lambda _: tell(deployed, url))
     if verbose:
         output.remark(f"parameters: application {application.name}, policy {policy.name}, cluster {cluster}")

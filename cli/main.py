@@ -12,6 +12,7 @@ import typer
 
 from cli import (
     deploy,
+    drill,
     expire,
     extract,
     failing,
@@ -65,6 +66,7 @@ app.command()(looking.points)
 app.command()(verify.verify)
 app.command()(recover.plan)
 app.command()(recover.recover)
+app.command()(drill.drill)
 app.command()(extract.extract)
 app.command()(expire.expire)
 app.command()(sweep.sweep)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blocks.documents import Documents
 from refloat.choosing import select
 from refloat.errors import ConfigError
-from refloat.plan import Mappings, Objective, RecoveryPlan
+from refloat.plan import Mappings, Objective, Planned, RecoveryPlan
 from refloat.policy import ProtectionPolicy, VaultLocation
 from refloat.recovery_point import CataloguedPoint
 from refloat.target import ClusterRef
@@ -41,6 +41,11 @@ def choose(location: VaultLocation, application: str, objective: Objective, ref:
 
 def planned(chosen: CataloguedPoint, mappings: Mappings, location: VaultLocation, ref: ClusterRef) -> Shown:
     """The plan that a recovery of the point would carry out now; nothing is created."""
+    return Shown(chosen, planned_whole(chosen, mappings, location, ref).plan)
+
+
+def planned_whole(chosen: CataloguedPoint, mappings: Mappings, location: VaultLocation, ref: ClusterRef) -> Planned:
+    """The same with the manifests it is about, which hold Secret data."""
     from blocks.handles import open_cluster, open_existing_vault
     from kube.planning import make_plan
     from vault.catalogue import manifests
@@ -51,7 +56,7 @@ def planned(chosen: CataloguedPoint, mappings: Mappings, location: VaultLocation
         texts = manifests(vault, chosen)
     finally:
         vault.close()
-    return Shown(chosen, make_plan(cluster, chosen, texts, mappings))
+    return Planned(make_plan(cluster, chosen, texts, mappings), texts)
 
 
 def saved(name: str) -> Documents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,11 @@ from refloat.policy import ProtectionPolicy
 from refloat.target import ClusterRef
 
 if TYPE_CHECKING:
+    from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
 
 FLOW = "protect"
-ENTRY_POINT = "flows.protect:protect"
-"""By module: a path would put flows/ first on the import path (research/prefect.md §12.1)."""
 POOL = "refloat"
 POOL_TYPE = "process"
 TIME_ZONE = "UTC"
@@ -42,33 +42,74 @@ def register(application: Application, policy: ProtectionPolicy, cluster: Cluste
         InvalidDocument: The schedule is no cron text.
         ConfigError: The work pool exists and is of another type than a process.
     """
+    from flows.protect import protect
+
+    schedule = schedule_of(policy)
+    parameters = parameters_of(application, policy, cluster)
+    about = f"Protects application {application.name} into {policy.vault.url}."
+    made, is_pool_new = create(protect, application.name, schedule, parameters, about, pool)
+    save_documents(application, policy)
+    return Deployed(made, f"{FLOW}/{application.name}", pool, is_pool_new, said(policy))
+
+
+def register_drill(
+    application: Application, policy: ProtectionPolicy, cluster: ClusterRef, *, pool: str = POOL
+) -> Deployed:
+    """Create or renew ``drill/<application>``, on the schedule of the application's ``drill`` rules.
+
+    Raises:
+        InvalidDocument: The schedule is no cron text.
+        ConfigError: The work pool exists and is of another type than a process.
+    """
+    from flows.drill import drill
+
+    cron = application.drill.schedule
+    parameters = {
+        "application": application.name,
+        "vault": policy.vault.model_dump(mode="json", by_alias=True),
+        "rules": application.drill.model_dump(mode="json", by_alias=True),
+        "cluster": cluster.model_dump(mode="json"),
+        "objectives": policy.objectives.model_dump(mode="json", by_alias=True),
+    }
+    about = f"Recovers application {application.name} into closed namespaces, asks whether it is right, and removes it."
+    schedule = cron_schedule(cron, f"application {application.name}: drill schedule")
+    made, is_pool_new = create(drill, application.name, schedule, parameters, about, pool)
+    return Deployed(made, f"drill/{application.name}", pool, is_pool_new, cron)
+
+
+def create(
+    flow: Flow[Any, Any],
+    name: str,
+    schedule: DeploymentScheduleCreate,
+    parameters: Mapping[str, Any],
+    about: str,
+    pool: str,
+) -> tuple[str, bool]:
+    """Create or renew one deployment; its id, and whether the work pool was made for it."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
     from prefect.utilities.callables import parameter_schema
 
-    from flows.protect import protect
-
-    schedule = schedule_of(policy)
     with get_client(sync_client=True) as client:
         is_pool_new = ensure_pool(client, pool)
         made = client.create_deployment(
-            flow_id=client.create_flow_from_name(FLOW),
-            name=application.name,
-            entrypoint=ENTRY_POINT,
+            flow_id=client.create_flow_from_name(flow.name),
+            name=name,
+            # by module: a path would put flows/ first on the import path (research/prefect.md §12.1)
+            entrypoint=f"flows.{flow.name}:{flow.name}",
             path="",
             schedules=[schedule],
             concurrency_limit=1,
             concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
-            parameters=parameters_of(application, policy, cluster),
-            parameter_openapi_schema=parameter_schema(protect).model_dump_for_openapi(),
+            parameters=dict(parameters),
+            parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
             enforce_parameter_schema=True,
-            description=f"Protects application {application.name} into {policy.vault.url}.",
+            description=about,
             work_pool_name=pool,
-            tags=["refloat", f"application:{application.name}"],
+            tags=["refloat", f"application:{name}"],
             paused=False,
         )
-    save_documents(application, policy)
-    return Deployed(str(made), f"{FLOW}/{application.name}", pool, is_pool_new, said(policy))
+    return str(made), is_pool_new
 
 
 def said(policy: ProtectionPolicy) -> str | float:
@@ -79,17 +120,29 @@ def said(policy: ProtectionPolicy) -> str | float:
 def schedule_of(policy: ProtectionPolicy) -> DeploymentScheduleCreate:
     """The policy's schedule as Prefect keeps it."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
-    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+    from prefect.client.schemas.schedules import IntervalSchedule
 
     if policy.schedule is None:
         every = IntervalSchedule(interval=policy.interval, timezone=TIME_ZONE)
         return DeploymentScheduleCreate(schedule=every, slug="policy")
+    return cron_schedule(policy.schedule, f"policy {policy.name}: schedule")
+
+
+def cron_schedule(cron: str, what: str) -> DeploymentScheduleCreate:
+    """A cron text as Prefect keeps it.
+
+    Raises:
+        InvalidDocument: It is none.
+    """
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+
     try:
-        return DeploymentScheduleCreate(schedule=CronSchedule(cron=policy.schedule, timezone=TIME_ZONE), slug="policy")
+        return DeploymentScheduleCreate(schedule=CronSchedule(cron=cron, timezone=TIME_ZONE), slug="policy")
     except ValueError as wrong:
         raise InvalidDocument(
-            f"policy {policy.name}: schedule {policy.schedule!r} is no cron text",
-            guidance="Write five fields, for example '15 * * * *', or leave it out: every 80 % of the RPO.",
+            f"{what} {cron!r} is no cron text",
+            guidance="Write five fields, for example '15 * * * *', or leave it out for the default.",
         ) from wrong
 
 

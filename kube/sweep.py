@@ -28,6 +28,7 @@ from kube.discarding import (
 from kube.exposure import ask_reclaim, ask_remove_claim, ask_unbind
 from kube.handover import abandon_volume
 from kube.home import HOME, run_of_name
+from kube.isolation import drill_mark
 from kube.marks import FILLED, FOR_CLAIM, RECOVERY, annotations_of, labels_of
 from kube.membership import CLAIM
 from kube.mover_job import JOB, SECRET
@@ -37,7 +38,7 @@ from refloat.application import RUN_LABEL
 from refloat.errors import ObjectMissing, RefloatError
 from refloat.recovery_point import ObjectRef
 
-POD, VOLUME = "Pod", "PersistentVolume"
+POD, VOLUME, NAMESPACE = "Pod", "PersistentVolume", "Namespace"
 LABEL_OF, MARKS_OF = "Label of", "Marks of"
 """What goes from an object of the application's own that stays."""
 GONE_WITHIN = timedelta(minutes=5)
@@ -70,7 +71,7 @@ def sweep(
         cluster: Where.
         run: The run's id; None: every run that is dead.
         dry_run: Only say what would be removed.
-        keep_filled: Leave claims and volumes a recovery has filled to the next recovery.
+        keep_filled: Leave claims and volumes a recovery has filled to the next recovery, and a drill's namespaces.
         within: How long each phase may take to be gone.
 
     Returns:
@@ -88,7 +89,7 @@ def sweep(
         dead = dead_runs(cluster, newest)
         phases = [[each for each in phase if each.run in dead] for phase in phases]
     if keep_filled:
-        phases = [[each for each in phase if not is_filled(each.obj)] for phase in phases]
+        phases = [[each for each in phase if not is_to_stay(each)] for phase in phases]
     if not dry_run:
         if run is not None:
             leave(cluster, run)
@@ -138,6 +139,7 @@ def leftovers(cluster: Cluster) -> list[list[Leftover]]:
         members(cluster),
         contents(cluster),
         marked_claims(cluster),
+        [each for each in labelled(cluster, NAMESPACE, ask_remove_namespace, labels=RUN_LABEL) if is_drills(each)],
         labelled(cluster, LEASE, ask_delete, **home),
     ]
 
@@ -146,6 +148,11 @@ def labelled(cluster: Cluster, kind: str, ask: Ask, *, namespace: str | None = N
     """Every object of a kind that bears a run's label; none where the kind is not served."""
     found = cluster.list(kind, namespace, labels=labels) if cluster.serves(kind) else ()
     return [Leftover(labels_of(each)[labels], reference_to(each, kind), each, ask) for each in found]
+
+
+def is_drills(found: Leftover) -> bool:
+    """Whether a namespace that bears a run's label also has the name of that run's drill; a label alone is no proof."""
+    return found.ref.name.endswith(drill_mark(found.run))
 
 
 def marked_claims(cluster: Cluster) -> list[Leftover]:
@@ -208,6 +215,11 @@ def is_filled(obj: Object) -> bool:
     return FILLED in annotations_of(obj) or (RECOVERY in labels_of(obj) and "claimRef" in obj["spec"])
 
 
+def is_to_stay(found: Leftover) -> bool:
+    """Whether a run that sweeps itself leaves it: what it has filled, and the namespaces of a drill."""
+    return found.ref.kind == NAMESPACE or is_filled(found.obj)
+
+
 # ---- asking
 
 
@@ -222,6 +234,18 @@ def ask_delete(cluster: Cluster, obj: Object) -> list[ObjectRef]:
     ref = reference_to(obj, kind_of(obj))
     cluster.delete(ref.kind, ref.name, ref.namespace, uid=obj["metadata"]["uid"])
     return [ref]
+
+
+def ask_remove_namespace(cluster: Cluster, obj: Object) -> list[ObjectRef]:
+    """Delete a drill's namespace with all that is in it, and the data of its volumes whatever their class says."""
+    ref = reference_to(obj, NAMESPACE)
+    going = []
+    for claim in cluster.list(CLAIM, ref.name):
+        volume = cluster.find(VOLUME, claim["spec"].get("volumeName") or "-")
+        if volume is not None:
+            going.append(ask_reclaim(cluster, volume))
+    cluster.delete(NAMESPACE, ref.name, uid=obj["metadata"]["uid"])
+    return [ref, *going]
 
 
 def ask_end_mover(cluster: Cluster, obj: Object) -> list[ObjectRef]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -122,6 +123,41 @@ class HoldRules(Document):
         return self
 
 
+class Assertion(Document):
+    """Something that must be true of a recovered application: a command in one of its pods succeeds."""
+
+    name: str = Field(min_length=1, max_length=63)
+    namespace: str | None = Field(default=None, description="Its own, before the drill renames it; default: any.")
+    selector: str = ""
+    container: str | None = Field(default=None, description="Default: the pod's first container.")
+    command: tuple[str, ...] = Field(min_length=1, description="No shell is added. It must end with 0.")
+    expect: str | None = Field(default=None, description="A regular expression its standard output must contain.")
+    timeout: Duration = Field(default=timedelta(seconds=30), description="Hard limit; at most 10m.")
+
+    @field_validator("timeout")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= MAX_HOOK:
+            raise ValueError("an assertion's timeout is more than 0 and at most 10m")
+        return value
+
+    @field_validator("expect")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as wrong:
+            raise ValueError(f"expect is no regular expression: {wrong}") from wrong
+        return value
+
+
+class DrillRules(Document):
+    """What a drill asks of the recovered application, and how often it is held."""
+
+    assertions: tuple[Assertion, ...] = ()
+    schedule: str = Field(default="0 3 1 1,4,7,10 *", description="Cron text; default: once a quarter, at night.")
+
+
 class Application(Document):
     """What is protected as one unit. Names are DNS labels, as Kubernetes' own."""
 
@@ -132,6 +168,7 @@ class Application(Document):
     hooks: tuple[Hook, ...] = ()
     quiesce: tuple[Quiesce, ...] = ()
     hold: HoldRules = HoldRules()
+    drill: DrillRules = DrillRules()
 
     @property
     def namespaces(self) -> tuple[str, ...]:

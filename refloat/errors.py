@@ -385,6 +385,8 @@ class RecoveryError(RefloatError):
 
     code = "RECOVERY"
     exit_code = 60
+    evidence: object = None
+    """A drill's report, for whoever tells the failure; never part of its text."""
 
 
 class NoEligibleRecoveryPoint(RecoveryError):
@@ -431,6 +433,14 @@ class ApprovalMissing(RecoveryError):
     code = "APPROVAL-MISSING"
     default_guidance = "Look at the plan and answer yes, or give --yes."
     exit_code = 65
+
+
+class DrillFailed(RecoveryError):
+    """The drill's recovery, or an assertion on it, failed; the production application was not touched."""
+
+    code = "DRILL-FAILED"
+    default_guidance = "Read the report's failed steps; a recovery in earnest would fail in the same way."
+    exit_code = 66
 
 
 class Interrupted(RefloatError):

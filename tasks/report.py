@@ -8,6 +8,7 @@ from slugify import slugify
 
 from blocks.courtesy import courteously
 from blocks.redaction import redacted
+from refloat.drill import DrillReport, markdown
 from refloat.duration import format_duration
 from refloat.explaining import explain_point
 from refloat.report import ProtectReport, RecoverReport
@@ -78,6 +79,14 @@ def report_recover(report: RecoverReport) -> RecoverReport:
         "refloat.application.recovered",
         report.application,
     )
+    return report
+
+
+@step("report")
+def report_drill(report: DrillReport) -> DrillReport:
+    """Publish a drill's report, passed or not; Prefect being away never fails the run."""
+    what = "refloat.drill.passed" if report.passed else "refloat.drill.failed"
+    publish(f"refloat-drill-{report.application}", redacted(markdown(report)), what, report.application)
     return report
 
 

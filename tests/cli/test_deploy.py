@@ -79,6 +79,19 @@ def test_what_is_registered(
     assert [each["schedule"]["interval"] for each in renewed["schedules"]] == [8 * 60.0]
 
 
+def test_a_drill_every_quarter(
+    program: Program, api: str, folder: Path, cluster_flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the protection, when it is asked for."""
+    monkeypatch.chdir(folder)
+    said = program("deploy", "-f", "shop.yaml", "--drill", *cluster_flags).done()
+    assert "drill/scheduled, 0 3 1 1,4,7,10 *" in said.stderr
+    found = ask(api, "/deployments/name/drill/scheduled")
+    assert [each["schedule"]["cron"] for each in found["schedules"]] == ["0 3 1 1,4,7,10 *"]
+    assert (found["entrypoint"], found["parameters"]["application"]) == ("flows.drill:drill", "scheduled")
+    assert PASSWORD not in json.dumps(found)
+
+
 def test_its_documents_are_blocks(program: Program, api: str, folder: Path, cluster_flags: tuple[str, ...]) -> None:
     """The name alone is enough from then on."""
     assert ask(api, "/deployments/name/protect/scheduled")
