@@ -96,7 +96,9 @@ def closed(kind: str, obj: Object, run: str) -> str:
     if kind == "Namespace":
         obj["metadata"]["labels"] = {**(obj["metadata"].get("labels") or {}), RUN_LABEL: run}
         return "labelled with the run, which removes it"
-    spec = obj.get("spec") or {}
+    if kind not in ("CronJob.batch", "Service"):
+        return ""
+    spec = obj["spec"] = obj.get("spec") or {}
     if kind == "CronJob.batch" and not spec.get("suspend"):
         spec["suspend"] = True
         return "suspended"
