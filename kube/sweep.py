@@ -80,7 +80,9 @@ def sweep(
     Raises:
         NotReady: Something would not go; the message names it and what holds it.
     """
-    phases = [[each for each in found if run in (None, each.run)] for found in leftovers(cluster)]
+    phases = [
+        [each for each in found if run in (None, each.run)] for found in leftovers(cluster, drills=not keep_filled)
+    ]
     if run is None:
         newest: dict[str, datetime] = {}
         for each in (one for phase in phases for one in phase):
@@ -89,7 +91,7 @@ def sweep(
         dead = dead_runs(cluster, newest)
         phases = [[each for each in phase if each.run in dead] for phase in phases]
     if keep_filled:
-        phases = [[each for each in phase if not is_to_stay(each)] for phase in phases]
+        phases = [[each for each in phase if not is_filled(each.obj)] for phase in phases]
     if not dry_run:
         if run is not None:
             leave(cluster, run)
@@ -123,8 +125,8 @@ def remove(cluster: Cluster, phases: list[list[Leftover]], within: timedelta) ->
 # ---- finding
 
 
-def leftovers(cluster: Cluster) -> list[list[Leftover]]:
-    """Everything temporary of any run, in the phases in which it can go."""
+def leftovers(cluster: Cluster, *, drills: bool) -> list[list[Leftover]]:
+    """Everything temporary of any run, in the phases in which it can go; ``drills``: namespaces of drills as well."""
     home = {"namespace": HOME, "labels": RUN_LABEL}
     snapshots = [*labelled(cluster, SNAPSHOT, ask_discard, labels=RUN_LABEL)]
     exposed = [each for each in snapshots if each.ref.namespace == HOME]
@@ -139,7 +141,7 @@ def leftovers(cluster: Cluster) -> list[list[Leftover]]:
         members(cluster),
         contents(cluster),
         marked_claims(cluster),
-        [each for each in labelled(cluster, NAMESPACE, ask_remove_namespace, labels=RUN_LABEL) if is_drills(each)],
+        drilled(cluster) if drills else [],
         labelled(cluster, LEASE, ask_delete, **home),
     ]
 
@@ -150,9 +152,10 @@ def labelled(cluster: Cluster, kind: str, ask: Ask, *, namespace: str | None = N
     return [Leftover(labels_of(each)[labels], reference_to(each, kind), each, ask) for each in found]
 
 
-def is_drills(found: Leftover) -> bool:
-    """Whether a namespace that bears a run's label also has the name of that run's drill; a label alone is no proof."""
-    return found.ref.name.endswith(drill_mark(found.run))
+def drilled(cluster: Cluster) -> list[Leftover]:
+    """Namespaces of drills: they bear a run's label and the name of that run's drill; a label alone is no proof."""
+    found = labelled(cluster, NAMESPACE, ask_remove_namespace, labels=RUN_LABEL)
+    return [each for each in found if each.ref.name.endswith(drill_mark(each.run))]
 
 
 def marked_claims(cluster: Cluster) -> list[Leftover]:
@@ -213,11 +216,6 @@ def contents(cluster: Cluster) -> list[Leftover]:
 def is_filled(obj: Object) -> bool:
     """Whether a recovery has filled this claim, or is handing this volume over."""
     return FILLED in annotations_of(obj) or (RECOVERY in labels_of(obj) and "claimRef" in obj["spec"])
-
-
-def is_to_stay(found: Leftover) -> bool:
-    """Whether a run that sweeps itself leaves it: what it has filled, and the namespaces of a drill."""
-    return found.ref.kind == NAMESPACE or is_filled(found.obj)
 
 
 # ---- asking
