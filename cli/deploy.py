@@ -63,10 +63,8 @@ def deploy(
     with prefect_server() as url:
         import flows.protect  # noqa: F401 - takes its time while a server starts
     deployed = register(application, policy, cluster, pool=pool)
-    if with_drill:
-        drilled = register_drill(application, policy, cluster, pool=pool)
-        output.remark(f"drill     {drilled.name}, {drilled.schedule} ({TIME_ZONE})")
-    output.show(form, facts(deployed, url), lambda _: tell(deployed, url))
+    drilled = register_drill(application, policy, cluster, pool=pool) if with_drill else None
+    output.show(form, facts(deployed, drilled, url), lambda _: tell(deployed, drilled, url))
     if verbose:
         output.remark(f"parameters: application {application.name}, policy {policy.name}, cluster {cluster}")
 
@@ -84,7 +82,7 @@ def absolute(path: str | None) -> str | None:
     return path if path is None or path.startswith("~") or os.pathsep in path else str(Path(path).absolute())
 
 
-def facts(deployed: Deployed, url: str) -> dict[str, Any]:
+def facts(deployed: Deployed, drilled: Deployed | None, url: str) -> dict[str, Any]:
     """What was registered, for scripts."""
     return {
         "deployment": deployed.name,
@@ -94,6 +92,7 @@ def facts(deployed: Deployed, url: str) -> dict[str, Any]:
         "api_url": url,
         "ui": address(deployed, url),
         "worker": worker(deployed, url),
+        "drill": {"deployment": drilled.name, "id": drilled.id, "schedule": drilled.schedule} if drilled else None,
     }
 
 
@@ -107,11 +106,13 @@ def worker(deployed: Deployed, url: str) -> str:
     return f"PREFECT_API_URL={url} prefect worker start --pool {deployed.pool}"
 
 
-def tell(deployed: Deployed, url: str) -> None:
+def tell(deployed: Deployed, drilled: Deployed | None, url: str) -> None:
     """The result, and what is still to do: without a worker nothing runs."""
     when = deployed.schedule
     every = f"cron {when} (UTC)" if isinstance(when, str) else f"every {output.span(timedelta(seconds=when))}"
     output.say(f"deployed  {deployed.name}  {every}, one run at a time")
+    if drilled:
+        output.say(f"drill     {drilled.name}  cron {drilled.schedule} ({TIME_ZONE})")
     output.say(f"pool      {deployed.pool}{' (made now)' if deployed.is_pool_new else ''}")
     output.say(f"UI        {address(deployed, url)}")
     output.say(f"worker    {worker(deployed, url)}")

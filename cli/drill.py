@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import flags, given, output
+from cli import failing, flags, given, output
 from cli.drawing import draw_plan
 from cli.reading import choose, planned_whole, saved
 from cli.recover import READY, Timeout, refuse
@@ -68,21 +67,14 @@ def drill(
     if dry_run:
         show_plan(chosen, location, cluster, form)
         return
-    found = run(
-        application, chosen, location, rules, cluster, policy.objectives if policy else None, ready, keep, verbose
-    )
-    failure: RecoveryError | None = None
-    if isinstance(found, RecoveryError):
-        failure, found = found, found.evidence  # type: ignore[assignment]
-    if isinstance(found, DrillReport):
-        if folder:
-            leave(found, folder)
-        if failure is None:
-            output.show(form, found.model_dump(mode="json"), lambda _: tell(found, keep=keep))
-        else:
-            tell(found, keep=keep, say=output.remark)
-    if failure is not None:
-        raise failure
+    objectives = policy.objectives if policy else None
+    found, failure = run(chosen, location, rules, cluster, objectives, ready, keep=keep, verbose=verbose)
+    output.show(form, found.model_dump(mode="json"), lambda _: tell(found))
+    unwritten = leave(found, folder) if folder else None
+    # standard output has its one JSON value already
+    codes = [failing.tell(each, verbose=verbose) for each in (unwritten, failure) if each]
+    if codes:
+        raise typer.Exit(codes[-1])
 
 
 def folder_for(report: Path | None) -> Path | None:
@@ -121,28 +113,33 @@ def show_plan(chosen: CataloguedPoint, location: VaultLocation, cluster: Cluster
 
 
 def run(
-    application: str,
     chosen: CataloguedPoint,
     location: VaultLocation,
     rules: DrillRules,
     cluster: ClusterRef,
     objectives: Objectives | None,
     ready: timedelta,
+    *,
     keep: bool,
     verbose: bool,
-) -> DrillReport | RecoveryError:
-    """The flow, on the very point that was chosen; a failure that has a report is given, others are raised."""
+) -> tuple[DrillReport, RecoveryError | None]:
+    """The flow, on the very point that was chosen; its report, and its failure if it failed.
+
+    Raises:
+        RefloatError: It failed before there was anything to report.
+    """
     from cli.progress import showing
     from cli.running import prefect_server, run_flow
 
+    run_id = new_id()
     with prefect_server() as url:
         from flows.drill import drill as flow
     try:
         with showing(verbose=verbose):
-            return run_flow(
+            report = run_flow(
                 url,
                 lambda: flow(
-                    application=application,
+                    application=chosen.point.application,
                     vault=location,
                     rules=rules,
                     objective=Objective(point=chosen.point.id),
@@ -150,32 +147,38 @@ def run(
                     objectives=objectives,
                     ready_timeout=ready,
                     keep=keep,
+                    run=run_id,
                 ),
-                left="all of the drill was removed",
+                left=f"refloat sweep --run {run_id} removes what was made" if keep else "all of the drill was removed",
             )
     except RecoveryError as failure:
-        if failure.evidence is None:
+        if not isinstance(failure.evidence, DrillReport):
             raise
-        return failure
+        return failure.evidence, failure
+    return report, None
 
 
-def leave(report: DrillReport, folder: Path) -> None:
-    """Write the evidence down; existing files of other drills stay."""
+def leave(report: DrillReport, folder: Path) -> ConfigError | None:
+    """Write the evidence down, and give what kept it from being written; files of other drills stay."""
     base = f"drill-{report.application}-{report.run}"
     texts = {"md": markdown(report), "html": html(report), "json": report.model_dump_json(indent=2) + "\n"}
-    for ending, text in texts.items():
-        (folder / f"{base}.{ending}").write_text(text)
+    try:
+        for ending, text in texts.items():
+            (folder / f"{base}.{ending}").write_text(text)
+    except OSError as wrong:
+        return ConfigError(f"the evidence cannot be written into --report {folder}: {wrong.strerror}")
     output.remark(f"evidence  {folder}/{base}.md, .html and .json")
+    return None
 
 
-def tell(report: DrillReport, *, keep: bool, say: Callable[[str], None] = output.say) -> None:
+def tell(report: DrillReport) -> None:
     """The result in a few lines."""
     passed = sum(each.passed for each in report.assertions)
-    say(
+    output.say(
         f"drill     {'passed' if report.passed else 'FAILED'}: {report.application} from {report.point_id}, "
         f"{passed} of {output.many(len(report.assertions), 'assertion')} passed"
     )
     if report.achieved_rto is not None:
-        say(f"RTO       {output.span(report.achieved_rto)}   RPO {output.span(report.achieved_rpo)}")
-    if keep:
-        say(f"kept      {', '.join(report.namespaces)}; refloat sweep --run {report.run} removes them")
+        output.say(f"RTO       {output.span(report.achieved_rto)}   RPO {output.span(report.achieved_rpo)}")
+    if report.kept:
+        output.say(f"kept      {', '.join(report.namespaces)}; refloat sweep --run {report.run} removes them")

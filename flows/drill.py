@@ -55,6 +55,7 @@ class Drilled:
     failure: str = ""
     rto: timedelta | None = None
     removed: bool = False
+    kept: bool = False
 
     def report(self, story: Story, objectives: Objectives | None) -> DrillReport:
         """As it is now."""
@@ -78,6 +79,7 @@ class Drilled:
             rto=objectives.rto if objectives else None,
             rpo=objectives.rpo if objectives else None,
             removed=self.removed,
+            kept=self.kept,
             refloat_version=__version__,
         )
 
@@ -114,8 +116,8 @@ def drill(
 
     Raises:
         NoEligibleRecoveryPoint, PlanBlocked: There is nothing to drill; nothing was created.
-        DrillFailed: The recovery or an assertion failed. Its ``report`` has the evidence.
-        ObjectiveMissed: All went well, but too slowly, or with too old a point.
+        DrillFailed: The recovery, an assertion or the removal failed. Its ``evidence`` is the `DrillReport`.
+        ObjectiveMissed: All went well, but too slowly, or with too old a point. It has the ``evidence`` as well.
     """
     run, started = run or new_id(), now()
     with telling_prefect() as story:
@@ -123,8 +125,8 @@ def drill(
         mappings = mappings_of(chosen.point, run)
         planned, isolation = isolated(plan(chosen, mappings, vault, cluster), run)
         refuse_blocked(planned.plan)
-        work = Drilled(run, planned.plan.cluster, started, chosen, planned, isolation)
-        with removed(work, cluster, keep=keep), cleaned(cluster, run) as moving:
+        work = Drilled(run, planned.plan.cluster, started, chosen, planned, isolation, kept=keep)
+        with removed(work, cluster), cleaned(cluster, run) as moving:
             create_namespaces(planned, cluster, run=run)
             isolate(planned, cluster, run=run)
             story.show_progress(f"{application}: bytes into claims")
@@ -140,17 +142,17 @@ def drill(
 
 
 @contextmanager
-def removed(work: Drilled, cluster: ClusterRef, *, keep: bool) -> Iterator[None]:
-    """Run the block; whatever becomes of it, remove all of the drill. Its failure is kept for the report.
+def removed(work: Drilled, cluster: ClusterRef) -> Iterator[None]:
+    """Run the block; whatever becomes of it, remove all of the drill unless it is kept. Its failure goes to the report.
 
-    An interruption removes everything as well, and goes on.
+    An interruption, or a failure that is a fault of refloat itself, removes everything as well, and goes on.
     """
     try:
         yield
     except RefloatError as failure:
         work.failure = f"{failure.code}: {failure.message}"
     finally:
-        if not keep:
+        if not work.kept:
             with signals_ignored():
                 try:
                     sweep.fn(cluster, run=work.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from html import escape
@@ -11,6 +12,9 @@ from pydantic import AwareDatetime, Field
 from refloat.duration import Duration, format_duration
 from refloat.report import StepTime
 from refloat.values import Consistency, Value
+
+SIGNS = re.compile(r"[\\`\[\]<>|]")
+"""What Markdown takes for code, a link, a tag or the end of a cell, in the middle of a line."""
 
 
 class AssertionResult(Value):
@@ -46,6 +50,7 @@ class DrillReport(Value):
     rto: Duration | None = Field(default=None, description="The declared objective; None: none was given.")
     rpo: Duration | None = None
     removed: bool = Field(default=False, description="All of the drill was seen to be gone.")
+    kept: bool = Field(default=False, description="Left on purpose, for a look.")
     refloat_version: str
 
     @property
@@ -71,34 +76,51 @@ class DrillReport(Value):
 
 
 def markdown(report: DrillReport) -> str:
-    """The report as an artifact and a file. What pods said stands in indented blocks: nothing in it can end one."""
+    """The report as an artifact and a file.
+
+    What pods said stands in indented blocks, which nothing in it can end; all other words that are not ours are one
+    line each, their Markdown signs escaped.
+    """
     return "\n".join(lines(report)) + "\n"
+
+
+def inline(text: str) -> str:
+    """One line of somebody's words, as Markdown that shows just these (commonmark.org, backslash escapes)."""
+    return SIGNS.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def lines(report: DrillReport) -> Iterator[str]:
     """Of the Markdown text."""
     yield f"# Drill of {report.application}: {'passed' if report.passed else 'FAILED'}"
     yield ""
-    yield from (f"- **failed** {each}" for each in report.failed)
+    yield from (f"- **failed** {inline(each)}" for each in report.failed)
     yield from (f"- **missed** {each}" for each in report.missed)
     yield f"- **point** {report.point_id}, {report.consistency.value}, cut {report.cut_at.isoformat()}"
     yield f"- **RTO** {told(report.achieved_rto)} (objective {told(report.rto)})"
     yield f"- **RPO** {told(report.achieved_rpo)} (objective {told(report.rpo)})"
-    yield f"- **into** {', '.join(report.namespaces)} on {report.cluster}"
+    yield f"- **into** {', '.join(report.namespaces)} on {inline(report.cluster)}"
     yield f"- **by** run {report.run} of refloat {report.refloat_version}"
-    yield f"- **afterwards** {'all of it was removed' if report.removed else 'it was NOT removed'}"
+    yield f"- **afterwards** {afterwards(report)}"
     yield from ("", "| assertion | in | took | |", "| --- | --- | ---: | --- |")
     yield from (
-        f"| {each.name} | {each.pod or '–'} | {format_duration(each.took)} | {'passed' if each.passed else 'FAILED'} |"
+        f"| {inline(each.name)} | {each.pod or '–'} | {format_duration(each.took)} | "
+        f"{'passed' if each.passed else 'FAILED'} |"
         for each in report.assertions
     )
     yield from ("", "| step | took |", "| --- | ---: |")
     yield from (f"| {each.step} | {format_duration(each.duration)} |" for each in report.steps)
-    yield from ("", "## Kept apart by", "", *(f"- {each}" for each in report.isolation))
-    yield from ("", "## Seen", "", *(f"- {each}" for each in report.evidence))
+    yield from ("", "## Kept apart by", "", *(f"- {inline(each)}" for each in report.isolation))
+    yield from ("", "## Seen", "", *(f"- {inline(each)}" for each in report.evidence))
     for each in report.assertions:
         if each.said:
-            yield from ("", f"## Said by {each.name}", "", *(f"    {line}" for line in each.said.splitlines()))
+            yield from ("", f"## Said by {inline(each.name)}", "", *(f"    {line}" for line in each.said.splitlines()))
+
+
+def afterwards(report: DrillReport) -> str:
+    """What became of the namespaces."""
+    if report.removed:
+        return "all of it was removed"
+    return f"kept for a look; `refloat sweep --run {report.run}` removes it" if report.kept else "it was NOT removed"
 
 
 def told(value: timedelta | None) -> str:

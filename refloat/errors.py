@@ -386,7 +386,7 @@ class RecoveryError(RefloatError):
     code = "RECOVERY"
     exit_code = 60
     evidence: object = None
-    """A drill's report, for whoever tells the failure; never part of its text."""
+    """A drill's `refloat.drill.DrillReport`, for whoever tells the failure; never part of its text."""
 
 
 class NoEligibleRecoveryPoint(RecoveryError):

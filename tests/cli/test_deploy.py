@@ -84,8 +84,8 @@ def test_a_drill_every_quarter(
 ) -> None:
     """Beside the protection, when it is asked for."""
     monkeypatch.chdir(folder)
-    said = program("deploy", "-f", "shop.yaml", "--drill", *cluster_flags).done()
-    assert "drill/scheduled, 0 3 1 1,4,7,10 *" in said.stderr
+    said = program("deploy", "-f", "shop.yaml", "--drill", *cluster_flags, "-o", "json").done().json
+    assert (said["drill"]["deployment"], said["drill"]["schedule"]) == ("drill/scheduled", "0 3 1 1,4,7,10 *")
     found = ask(api, "/deployments/name/drill/scheduled")
     assert [each["schedule"]["cron"] for each in found["schedules"]] == ["0 3 1 1,4,7,10 *"]
     assert (found["entrypoint"], found["parameters"]["application"]) == ("flows.drill:drill", "scheduled")

@@ -15,10 +15,11 @@ import yaml
 from kube.cluster import Cluster
 from practice.access import Fault
 from practice.range import PracticeRange
+from refloat.errors import ConfigError
 from tests.cli import small
 from tests.cli.command import LIMIT_SECONDS, Outcome, Program
-from tests.cli.test_interrupted import until
 from tests.e2e.leftovers import leftovers
+from tests.until import until
 
 COUNT = {"name": "orders", "selector": small.LABEL, "command": ["sh", "-c", "wc -l < /data/orders"], "expect": "^500$"}
 SERVICE, CRON = "Service", "CronJob.batch"
@@ -65,6 +66,18 @@ def drilled(
     range_cluster.delete(CRON, "nightly", application)
 
 
+@pytest.fixture
+def shop(
+    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+) -> tuple[Cluster, tuple[object, ...]]:
+    """A range of the test's own with a protected namespace shop in it, and the flags of both."""
+    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
+    small.create(cluster, "shop")
+    flags = ("--kubeconfig", practice.kubeconfig, "--vault", f"file://{tmp_path}/v", "--password-file", password_file)
+    program("protect", "-n", "shop", *flags).done()
+    return cluster, flags
+
+
 def document(folder: Path, namespace: str, *assertions: dict[str, Any]) -> Path:
     """The application's document with these assertions."""
     file = folder / "application.yaml"
@@ -103,16 +116,25 @@ def test_a_drill_proves_and_leaves_nothing_but_evidence(
 
 
 def test_what_is_kept_is_closed_and_swept_by_its_run(
-    program: Program, range_cluster: Cluster, cluster_flags: tuple[str, ...], drilled: tuple[str, ...]
-) -> None:
-    """With --keep: a default-deny policy, a suspended schedule, no door; then refloat sweep --run removes it all."""
-    found = program("drill", "cli-small", *cluster_flags, *drilled, "--keep", "-o", "json").done().json
+    program: Program, range_cluster: Cluster, application: str, cluster_flags: tuple[str, ...],
+    drilled: tuple[str, ...], tmp_path: Path,
+) -> None:  # fmt: skip
+    """With --keep: a default-deny policy, a suspended schedule, no door; then refloat sweep --run removes it all.
+
+    The folder for the evidence is lost meanwhile: that is an error, and costs neither the drill nor its result.
+    """
+    evidence = tmp_path / "evidence"
+    file = document(tmp_path, application, {"name": "lose", "command": ["rmdir", str(evidence)]})
+    done = program("drill", "-f", file, *cluster_flags, *drilled, "--keep", "--report", evidence, "-o", "json")
+    assert "error CONFIG" in done.stderr and "evidence cannot be written" in done.stderr
+    assert done.exit_code == ConfigError.exit_code
+    found = done.json
     (namespace,) = found["namespaces"]
     (policy,) = range_cluster.list("NetworkPolicy.networking.k8s.io", namespace)
     assert (policy["spec"]["podSelector"], policy["spec"]["policyTypes"]) == ({}, ["Ingress", "Egress"])
     assert range_cluster.get(CRON, "nightly", namespace)["spec"]["suspend"] is True
     assert range_cluster.get(SERVICE, "door", namespace)["spec"]["type"] == "ClusterIP"
-    assert found["removed"] is False
+    assert (found["removed"], found["kept"]) == (False, True)
     program("sweep", "--run", found["run"], *cluster_flags, "--yes").done()
     assert namespaces(range_cluster) == []
     assert leftovers(range_cluster) == []
@@ -148,13 +170,10 @@ def test_every_assertion_is_tried_and_a_failed_one_fails_the_drill(
 
 
 def test_a_recovery_that_fails_is_a_failed_drill_with_a_report(
-    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+    practice: PracticeRange, program: Program, shop: tuple[Cluster, tuple[object, ...]], tmp_path: Path
 ) -> None:
     """The API server refuses a workload: the report names it, and all that was made is gone."""
-    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
-    small.create(cluster, "shop")
-    flags = ("--kubeconfig", practice.kubeconfig, "--vault", f"file://{tmp_path}/v", "--password-file", password_file)
-    program("protect", "-n", "shop", *flags).done()
+    cluster, flags = shop
     refusal = practice.access.inject(Fault("answer", r"-drill-\w+/statefulsets", "POST", status=422, times=50))
     failed = program("drill", "shop", *flags, "--report", tmp_path / "evidence")
     practice.access.heal()
@@ -169,13 +188,10 @@ def test_a_recovery_that_fails_is_a_failed_drill_with_a_report(
 
 
 def test_an_interrupted_drill_is_removed(
-    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+    program: Program, shop: tuple[Cluster, tuple[object, ...]], tmp_path: Path
 ) -> None:
     """SIGTERM while an assertion runs: exit code 130, and nothing is left."""
-    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
-    small.create(cluster, "shop")
-    flags = ("--kubeconfig", practice.kubeconfig, "--vault", f"file://{tmp_path}/v", "--password-file", password_file)
-    program("protect", "shop", "-n", "shop", *flags).done()
+    cluster, flags = shop
     witness = tmp_path / "asserting"
     text = {
         "apiVersion": "refloat/v1", "kind": "Application", "name": "shop", "members": [{"namespace": "shop"}],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from kube.cluster import Cluster
 from kube.thawing import left_holds
@@ -18,8 +18,8 @@ from refloat.clock import Deadline
 from tests.cli import small
 from tests.cli.command import LIMIT_SECONDS, Program
 from tests.e2e.leftovers import leftovers
+from tests.until import WITHIN, until
 
-WITHIN = timedelta(seconds=40)
 NAMESPACE = "cli-held"
 CUT_SECONDS = 4.0
 HARD_BUDGET = timedelta(seconds=30)
@@ -38,32 +38,35 @@ kind: ProtectionPolicy
 name: held
 vault: {{url: "file://{folder}/vault", password: {{file: "{password}"}}}}
 """
-HOOKS = {"pre": "    pre: {{command: [touch, {0}]}}", "post": "    post: {{command: [rm, {0}]}}"}
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Look until it is so."""
-    deadline = Deadline.after(WITHIN)
-    while not condition():
-        assert not deadline.is_over, f"not within {WITHIN}: {what}"
-        threading.Event().wait(0.02)
+@pytest.fixture
+def held_range(practice: PracticeRange) -> tuple[Cluster, Fault]:
+    """The range's own cluster with the application in it, and the fault that makes its cut take long."""
+    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
+    small.create(cluster, NAMESPACE)
+    path = f"/namespaces/{NAMESPACE}/volumesnapshots"
+    return cluster, practice.access.inject(Fault("delay", path, "POST", delay_seconds=CUT_SECONDS))
+
+
+def document_with(folder: Path, password: Path, hooks: str = "") -> Path:
+    """The two documents; ``hooks`` stands in the place of theirs."""
+    text = DOCUMENTS.format(namespace=NAMESPACE, folder=folder, password=password)
+    document = folder / "held.yaml"
+    document.write_text(re.sub(r"(?ms)^hooks:.*?(?=^---)", hooks, text) if hooks else text)
+    return document
 
 
 def test_a_hold_is_released_whoever_presses_what(
-    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+    practice: PracticeRange, held_range: tuple[Cluster, Fault], program: Program, password_file: Path, tmp_path: Path
 ) -> None:
     """A signal while the cut is awaited; more of them while the post-hook runs do not keep it from its end."""
-    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
-    small.create(cluster, NAMESPACE)
+    cluster, cut = held_range
 
     def there(name: str) -> bool:
         return cluster.exec(NAMESPACE, "db-0", "db", ["test", "-f", f"/data/{name}"], timeout=WITHIN).exit_code == 0
 
-    document = tmp_path / "held.yaml"
-    document.write_text(DOCUMENTS.format(namespace=NAMESPACE, folder=tmp_path, password=password_file))
-    cut = practice.access.inject(
-        Fault("delay", f"/namespaces/{NAMESPACE}/volumesnapshots", "POST", delay_seconds=CUT_SECONDS)
-    )
+    document = document_with(tmp_path, password_file)
     process = program.start("protect", "-f", document, "--kubeconfig", practice.kubeconfig)
     try:
         until(lambda: cut.fired == 1, "the cut was asked for")
@@ -88,18 +91,12 @@ def test_a_hold_is_released_whoever_presses_what(
 
 
 def test_what_a_killed_run_held_by_hooks_lets_itself_go(
-    practice: PracticeRange, program: Program, password_file: Path, tmp_path: Path
+    practice: PracticeRange, held_range: tuple[Cluster, Fault], program: Program, password_file: Path, tmp_path: Path
 ) -> None:
     """SIGKILL while the cut is awaited: the guard in the pod runs the post-hook, without janitor or sweep."""
-    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
-    small.create(cluster, NAMESPACE)
-    held = tmp_path / "held"
-    document = tmp_path / "held.yaml"
-    text = DOCUMENTS.format(namespace=NAMESPACE, folder=tmp_path, password=password_file)
-    document.write_text(re.sub(r"(?m)^    (pre|post):.*$", lambda found: HOOKS[found[1]].format(held), text))
-    cut = practice.access.inject(
-        Fault("delay", f"/namespaces/{NAMESPACE}/volumesnapshots", "POST", delay_seconds=CUT_SECONDS)
-    )
+    cut, held = held_range[1], tmp_path / "held"
+    commands = f"pre: {{command: [touch, {held}]}}, post: {{command: [rm, {held}]}}"
+    document = document_with(tmp_path, password_file, f"hooks: [{{selector: app=db, {commands}}}]\n")
     process = program.start("protect", "-f", document, "--kubeconfig", practice.kubeconfig)
     try:
         until(lambda: cut.fired == 1, "the cut was asked for")
@@ -113,22 +110,16 @@ def test_what_a_killed_run_held_by_hooks_lets_itself_go(
 
 
 def test_a_hold_outlives_its_prefect_server_and_ends_in_time(
-    practice: PracticeRange, password_file: Path, tmp_path: Path
+    practice: PracticeRange, held_range: tuple[Cluster, Fault], password_file: Path, tmp_path: Path
 ) -> None:
     """SIGKILL to the server while the pod is held: it is let go by refloat as ever, and the run ends by itself."""
-    cluster = Cluster.open(kubeconfig=str(practice.kubeconfig))
-    small.create(cluster, NAMESPACE)
+    cluster, cut = held_range
     own = Program({"REFLOAT_HOME": str(tmp_path / "home"), "PREFECT_CLIENT_MAX_RETRIES": "0"})
     own("server", "start").done()
     held = tmp_path / "held"
-    document = tmp_path / "held.yaml"
     commands = f"{{freeze: touch {held}, thaw: rm -f {held}, confirm: 'true', stopsWrites: 'true'}}"
     rule = f"quiesce: [{{selector: app=db, engine: commands, options: {commands}}}]\n"
-    text = DOCUMENTS.format(namespace=NAMESPACE, folder=tmp_path, password=password_file)
-    document.write_text(re.sub(r"(?ms)^hooks:.*?(?=^---)", rule, text))
-    cut = practice.access.inject(
-        Fault("delay", f"/namespaces/{NAMESPACE}/volumesnapshots", "POST", delay_seconds=CUT_SECONDS)
-    )
+    document = document_with(tmp_path, password_file, rule)
     process = own.start("protect", "-f", document, "--kubeconfig", practice.kubeconfig)
     try:
         until(lambda: cut.fired == 1, "the cut was asked for")

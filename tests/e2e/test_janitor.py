@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,15 +21,15 @@ from kube.janitor import EVERY
 from kube.marks import annotations_of
 from kube.runs import LEASE
 from kube.thawing import lease_of, name_of_lease
-from refloat.clock import Deadline
 from refloat.errors import ObjectExists
 from tests.e2e.command import Refloat
 from tests.e2e.given import Site, environment
 from tests.e2e.shop import make_namespace, remove_namespace
+from tests.until import until
 
 NAMESPACE, APPLICATION = "shop-e2e-janitor", "frozen"
 MANIFEST = Path(__file__).parents[2] / "deployments/manifests/50-janitor.yaml"
-SOON = timedelta(seconds=10)
+SOON, LOOK = timedelta(seconds=10), timedelta(seconds=0.5)
 READY_WITHIN = timedelta(minutes=2)
 SLACK_SECONDS = 10.0
 FLAG = "/dev/shm/frozen"
@@ -130,11 +129,8 @@ def test_the_janitor_is_enough(janitor: Cluster, site_a: Site, tmp_path: Path) -
     assert (said["held"], killed >= 2) == (1, True), f"the fault did not fire: {killed} processes killed"
     assert is_frozen(janitor), "something else has let go"
     # it may learn of the hold a turn late, and look again a turn after its time is over
-    limit = Deadline.after(timedelta(seconds=said["over_after"] + SLACK_SECONDS) + 2 * EVERY)
-    while is_frozen(janitor):
-        assert not limit.is_over, f"still frozen after {limit}"
-        time.sleep(0.5)
-    forgotten = Deadline.after(SOON)
-    while HOLD in annotations_of(lease_of(janitor, APPLICATION)):
-        assert not forgotten.is_over, "the hold is still on record"
-        time.sleep(0.2)
+    limit = timedelta(seconds=said["over_after"] + SLACK_SECONDS) + 2 * EVERY
+    until(lambda: not is_frozen(janitor), "let go", limit, every=LOOK)
+    until(
+        lambda: HOLD not in annotations_of(lease_of(janitor, APPLICATION)), "the hold is off record", SOON, every=LOOK
+    )

@@ -12,10 +12,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from datetime import timedelta
 from pathlib import Path
 
 from kube.held_part import READER
+from refloat.clock import Deadline, pause
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): orphans below become this process's children, as a container's become those of its process 1."""
@@ -54,14 +55,14 @@ def main(scenario: str, text: str) -> None:
     elif scenario != "silence":
         os.kill(holder, {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}[scenario])
     ended: dict[int, int] = {}
-    limit = time.monotonic() + LIMIT_SECONDS
+    limit = Deadline.after(timedelta(seconds=LIMIT_SECONDS))
     while children(os.getpid()):
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid and pid not in (starter.pid, holder):
             ended[pid] = status
-        if time.monotonic() > limit:
+        if limit.is_over:
             raise SystemExit(f"left: {children(os.getpid())}")
-        time.sleep(0.01)
+        pause(timedelta(milliseconds=10))
     print(json.dumps({"said": said, "ended": ended}))
 
 

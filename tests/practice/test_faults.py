@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -102,12 +103,15 @@ def test_an_exec_that_does_not_begin(
 
 
 def test_waiting_goes_on_across_a_broken_watch(practice: PracticeRange, cluster: Cluster) -> None:
-    """`Cluster.wait` opens the watch again."""
+    """`Cluster.wait` opens the watch again: what it waits for is made only after its first look."""
     fault = practice.access.inject(Fault("drop-after", "watch=true"))
-    made = pod("default", "p", "exit 0")
-    cluster.create(made)
-    obj = cluster.wait(
-        "Pod", "p", "default", lambda seen: (seen or {}).get("status", {}).get("phase") == "Succeeded",
-        timeout=timedelta(seconds=20), what="p over",
-    )  # fmt: skip
+    looks: list[bool] = []
+
+    def there(seen: dict[str, Any] | None) -> bool:
+        looks.append(seen is not None)
+        if looks == [False]:
+            cluster.create(config_map("default", "late"))
+        return looks[-1]
+
+    obj = cluster.wait("ConfigMap", "late", "default", there, timeout=timedelta(seconds=20), what="late")
     assert obj is not None and fault.fired == 1

@@ -26,7 +26,7 @@ from kube.holding import Hold, held
 from practice.range import PracticeRange
 from refloat.application import Application, HoldRules, Member
 from refloat.certificate import Certificate
-from refloat.clock import Deadline, pause
+from refloat.clock import pause
 from refloat.errors import RefloatError
 from refloat.inventory import Volume
 from refloat.ports.volume_snapshotter import Cut, Ticket, VolumeSnapshot
@@ -46,6 +46,7 @@ from tests.torture.hold_faults import (
     strike_at,
 )
 from tests.torture.hold_line import HoldLine
+from tests.until import until
 
 pytestmark = pytest.mark.timeout(3600)
 LANES = 8
@@ -56,7 +57,6 @@ RULES = HoldRules(
 )
 APPLICATION = Application(name="ledger", members=(Member(namespace="app"),), hold=RULES)
 ANCHORS = ("freeze", "cut", "cut", "cut", "release")
-PATIENCE = timedelta(seconds=60)
 TOO_SLOW = ("no answer in time", "expired", "no word for", "hard limit")
 
 
@@ -232,14 +232,6 @@ def goes_on(writer: Writer) -> bool:
     was = writer.count
     pause(timedelta(milliseconds=15))
     return writer.count > was
-
-
-def until(is_so: Callable[[], bool], what: str) -> None:
-    """Look again and again; never becoming so is a failure."""
-    deadline = Deadline.after(PATIENCE)
-    while not is_so():
-        assert not deadline.is_over, what
-        pause(timedelta(milliseconds=20))
 
 
 def drawn(seed: int, faults: int, *, is_whole: bool) -> list[Round]:

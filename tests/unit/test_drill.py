@@ -43,3 +43,24 @@ def test_what_a_pod_says_is_text() -> None:
     assert "<script" not in page and page.count("</pre>") == 1 and "<i>" not in page
     assert "FAILED" in page and "    # Drill of x: passed" in text
     assert text.splitlines().count("# Drill of shop: FAILED") == 1
+
+
+def test_what_failed_is_one_line_each() -> None:
+    """Neither in the table nor in the list do an assertion's name, a reason or a workload's words end theirs."""
+    name = "a|b\n# c"
+    found = report(
+        assertions=(AssertionResult(name=name, passed=False, why="x\n| y |"),), failure="no\n# way", evidence=("1\n2",)
+    )
+    lines = markdown(found).splitlines()
+    assert [line for line in lines if line.startswith("# ")] == ["# Drill of shop: FAILED"]
+    assert "- **failed** no # way" in lines
+    assert "- **failed** assertion a\\|b # c: x \\| y \\|" in lines
+    assert "| a\\|b # c | – | 0s | FAILED |" in lines
+    assert "- 1 2" in lines
+
+
+def test_what_became_of_it_is_said() -> None:
+    """Removed, kept on purpose, or left though it should not have been."""
+    assert "all of it was removed" in markdown(report())
+    assert "refloat sweep --run r" in markdown(report(removed=False, kept=True))
+    assert "it was NOT removed" in markdown(report(removed=False))
