@@ -14,14 +14,16 @@ from kube.holding import Hold
 from kube.hook_guards import check, guarded
 from kube.hooks import PlannedHook, plan_hooks, release, run_pre
 from refloat.application import HoldRules, Hook
-from refloat.clock import Deadline, pause
+from refloat.clock import pause
 from refloat.errors import QuiesceFailed
 from refloat.recovery_point import new_id
-from tests.contract.given import sh, unique
+from tests.contract.given import SOON, sh, unique, until_gone
 from tests.kube.test_hooks import application, command, pods_with_hooks
+from tests.until import until
 
 RULES = HoldRules(lease=timedelta(seconds=3), heartbeat=timedelta(seconds=0.5), softBudget=timedelta(seconds=5))
 BASES = "/dev/shm /tmp /run /var/tmp"
+BOTH = ["pre", "post"]
 
 
 @pytest.fixture
@@ -47,14 +49,6 @@ def hooks_of(cluster: Cluster, namespace: str, *hooks: Hook) -> list[PlannedHook
     return plan_hooks(application(*hooks), pods_with_hooks(cluster, namespace, "a"))
 
 
-def until_log(cluster: Cluster, namespace: str, log: str, words: list[str], within: timedelta) -> None:
-    """Look until the log is so."""
-    limit = Deadline.after(within)
-    while (found := log_of(cluster, namespace, log)) != words:
-        assert not limit.is_over, f"{found} instead of {words} after {within}"
-        pause(timedelta(seconds=0.05))
-
-
 def test_it_does_nothing_while_refloat_lives(cluster: Cluster, namespace: str, log: str) -> None:
     """The hooks run as without it, once each, and nothing of it is left in the pod."""
     hooks = hooks_of(cluster, namespace, pair(log))
@@ -65,8 +59,8 @@ def test_it_does_nothing_while_refloat_lives(cluster: Cluster, namespace: str, l
         check(guards)
         release(cluster, hooks)
     assert (len(guards), warnings) == (1, [])
-    assert log_of(cluster, namespace, log) == ["pre", "post"]
-    assert folders(cluster, namespace) == ""
+    assert log_of(cluster, namespace, log) == BOTH
+    until(lambda: folders(cluster, namespace) == "", "the guard is gone", SOON)
 
 
 def folders(cluster: Cluster, namespace: str) -> str:
@@ -94,14 +88,12 @@ def test_the_end_of_its_session_runs_the_post_hook_once(cluster: Cluster, namesp
     with guarded(cluster, hooks, RULES, run=new_id(), warn=warnings.append) as guards:
         run_pre(cluster, hooks)
         ended_session(guards[0])
-        until_log(cluster, namespace, log, ["pre", "post"], timedelta(seconds=2))
-        broken = Deadline.after(timedelta(seconds=5))
-        while guards[0].is_whole and not broken.is_over:
-            pause(timedelta(seconds=0.05))
+        until(lambda: log_of(cluster, namespace, log) == BOTH, "the post-hook ran", timedelta(seconds=2))
+        until(lambda: not guards[0].is_whole, "that is learnt", SOON)
         with pytest.raises(QuiesceFailed, match=re.escape(f"the post-hook in {namespace}/a was run before")):
             check(guards)
-    assert log_of(cluster, namespace, log) == ["pre", "post"]
-    assert folders(cluster, namespace) == ""
+    assert log_of(cluster, namespace, log) == BOTH
+    until(lambda: folders(cluster, namespace) == "", "the guard is gone", SOON)
 
 
 def test_silence_runs_the_post_hook_once(cluster: Cluster, namespace: str, log: str) -> None:
@@ -111,9 +103,9 @@ def test_silence_runs_the_post_hook_once(cluster: Cluster, namespace: str, log: 
     warnings: list[str] = []
     with guarded(cluster, hooks, silent, run=new_id(), warn=warnings.append) as guards:
         run_pre(cluster, hooks)
-        until_log(cluster, namespace, log, ["pre", "post"], RULES.lease + timedelta(seconds=2))
+        until(lambda: log_of(cluster, namespace, log) == BOTH, "it ran", RULES.lease + timedelta(seconds=2))
     assert not guards[0].is_whole
-    assert log_of(cluster, namespace, log) == ["pre", "post"]
+    assert log_of(cluster, namespace, log) == BOTH
 
 
 def test_only_what_a_pre_hook_touched_is_guarded(cluster: Cluster, namespace: str) -> None:
@@ -127,10 +119,7 @@ def test_a_pod_that_cannot_guard_is_told(cluster: Cluster, namespace: str, log: 
     """The hooks of a pod that went are not guarded, and that is said; as of a container without a shell."""
     hooks = hooks_of(cluster, namespace, pair(log))
     cluster.delete("Pod", "a", namespace)
-    limit = Deadline.after(timedelta(seconds=20))
-    while cluster.find("Pod", "a", namespace) is not None:
-        assert not limit.is_over
-        pause(timedelta(seconds=0.05))
+    until_gone(cluster, "Pod", "a", namespace)
     warnings: list[str] = []
     with guarded(cluster, hooks, RULES, run=new_id(), warn=warnings.append) as guards:
         assert guards == []

@@ -82,8 +82,11 @@ class Held:
         return [p for p in processes_of(self.pod) if p.group in self.groups and (not roles or p.role in roles)]
 
     def send(self, number: signal.Signals, *roles: str) -> int:
-        """Signal all of these roles; how many there were."""
-        found = [each for each in self.alive(*roles) if each.role != "sleep"]
+        """Signal all of these roles, or everything there is; how many there were.
+
+        A watchdog's child that was stopped just before it became ``sleep`` is one by the time all are to go on.
+        """
+        found = self.alive(*roles)
         for each in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each.pid, number)
