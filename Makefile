@@ -27,6 +27,7 @@ demo: setup ## protect, destroy, recover and compare a small application; needs 
 test: setup ## every fast test, on this machine alone
 	@$(BIN)/python -m tests.tools.restic || true
 	@$(BIN)/python -m tests.tools.azurite || true
+	@$(BIN)/python -m tests.tools.cassandra || true
 	@mkdir -p build; \
 	$(BIN)/python -m pytest $(BESIDE) > build/vault-tests.log 2>&1 & vault=$$!; \
 	$(BIN)/python -m pytest tests --ignore=tests/e2e $(BESIDE:%=--ignore=%); \

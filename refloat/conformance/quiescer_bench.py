@@ -60,6 +60,8 @@ class Bench(Protocol):
     options: dict[str, str]
     secrets: tuple[str, ...]
     """Passwords the recipe reads in the container; they may appear nowhere else."""
+    own_seconds: float
+    """What the server itself may need, once it was let go, until it takes writes: 0, or how long it takes to start."""
 
     def ask(self, command: Sequence[str]) -> str:
         """As `refloat.ports.quiescer.Ask`."""
@@ -132,6 +134,7 @@ class Traffic:
             ends = (end for begun, end in self.acknowledged if (begun if is_fresh else end) > since)
             return next(ends, None)
 
+        limit += self._bench.own_seconds
         with self._news:
             self._news.wait_for(lambda: first() is not None, timeout=max(0.0, since + limit + 10 - monotonic_seconds()))
             found = first()

@@ -15,9 +15,10 @@ from kube.cluster import Cluster
 from practice.range import PracticeRange
 from refloat.conformance.quiescer import CHECKS, Check, Finding, run
 from tests.contract.given import until_gone
+from tests.quiescers.engines import SERVERS
 from tests.quiescers.machines import MACHINES, mounted
 from tests.quiescers.range_bench import RangeBench
-from tests.quiescers.servers import SERVERS, WHOLE
+from tests.quiescers.servers import WHOLE
 
 NAMESPACE = "quiescers"
 Benches = dict[str, RangeBench | str]

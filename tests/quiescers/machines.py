@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kube.cluster import Cluster
-from providers.quiescers import cassandra, commands, etcd, filesystem, kafka, mongodb, rabbitmq
+from providers.quiescers import commands, etcd, filesystem, kafka, mongodb
 from refloat.clock import pause
 from refloat.ports.quiescer import Quiescer
 from tests.quiescers.range_bench import RangeBench, pod_of
@@ -52,17 +52,6 @@ def a_mongodb(cluster: Cluster, folder: Path) -> RangeBench:
     bench = machine(cluster, folder, "mongodb", mongodb.open_quiescer(), is_locked, env=env)
     bench.secrets = (password,)
     return bench
-
-
-def a_cassandra(cluster: Cluster, folder: Path) -> RangeBench:
-    """Snapshots by name; writes go on."""
-    return machine(cluster, folder, "cassandra", cassandra.open_quiescer(), lambda: False)
-
-
-def a_rabbitmq(cluster: Cluster, folder: Path) -> RangeBench:
-    """An application that is stopped or runs."""
-    is_stopped = (folder / "stopped").exists
-    return machine(cluster, folder, "rabbitmq", rabbitmq.open_quiescer(), is_stopped, options={"stop": "true"})
 
 
 def a_kafka(cluster: Cluster, folder: Path) -> RangeBench:
@@ -143,11 +132,9 @@ def mounted(folder: Path) -> Iterator[None]:
 
 
 MACHINES: dict[str, Callable[[Cluster, Path], RangeBench]] = {
-    "cassandra": a_cassandra,
     "commands": some_commands,
     "etcd": an_etcd,
     "filesystem": a_filesystem,
     "kafka": a_kafka,
     "mongodb": a_mongodb,
-    "rabbitmq": a_rabbitmq,
 }

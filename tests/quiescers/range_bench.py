@@ -115,6 +115,11 @@ class RangeBench:
     options: dict[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     blocked: Callable[[], AbstractContextManager[None]] | None = None
+    own_seconds: float = 0.0
+    folder: Path | None = None
+    """Where the server keeps what it was told, for tests that look there."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Of its own clients."""
     tokens: list[str] = field(default_factory=list)
 
     def ask(self, command: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from refloat.conformance.quiescer import Finding
 from tests.quiescers.conftest import checks_for
+from tests.quiescers.engines import SERVERS
 from tests.quiescers.machines import MACHINES
-from tests.quiescers.servers import SERVERS
 
 CASES = [(name, check.__name__) for name in (*SERVERS, *MACHINES) for check in checks_for(name)]
 

@@ -37,7 +37,7 @@ def test_rabbitmq_is_not_stopped_unasked() -> None:
     """Without the document's word nothing is held, and nothing is claimed."""
     [script] = open_quiescers()["rabbitmq"].scripts(PLACE, {}, lambda _: "")
     assert not script.stops_writes
-    assert "stop_app" not in script.functions
+    assert "rabbit:stop" not in script.functions
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ import pytest
 
 from kube.cluster import Cluster
 from providers.quiescers import mariadb, postgresql, redis
-from refloat.conformance.quiescer_bench import opened
+from refloat.conformance.quiescer_bench import LEASE, opened
 from refloat.errors import QuiesceFailed, Unsupported
+from tests.quiescers.cassandra_server import snapshots_of
 from tests.quiescers.conftest import Benches
+from tests.quiescers.rabbitmq_server import messages, running
 from tests.quiescers.range_bench import RangeBench, pod_of
 from tests.quiescers.servers import client, free_port, program, resp, until
 
@@ -189,3 +191,33 @@ def test_a_missing_client_is_named(shared_cluster: Cluster, tmp_path: Path, name
     with pytest.raises(QuiesceFailed, match=CLIENTS[name]):
         quiescer.scripts(place, {}, bench.ask)
     shared_cluster.delete("Pod", place.pod, "quiescers")
+
+
+def test_what_rabbitmq_confirmed_is_in_its_folder_while_held(benches: Benches, tmp_path: Path) -> None:
+    """A second node of the same name over a copy made within the hold has every confirmed message."""
+    bench = of(benches, "rabbitmq")
+    assert bench.folder is not None
+    with opened(bench) as hold:
+        for _ in range(3):
+            bench.write()
+        hold.freeze()
+        shutil.copytree(bench.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("*.log"))
+        hold.beat()
+        hold.release()
+    with running(tmp_path / "copy") as copy:
+        assert messages(copy) == messages(bench.env) > 0
+
+
+def test_cassandra_keeps_a_snapshot_for_the_cut_and_no_longer(benches: Benches) -> None:
+    """Hard links of what was written, flushed from memory, are there while it is held; what a former hold left goes."""
+    bench = of(benches, "cassandra")
+    folder = bench.folder
+    assert folder is not None
+    bench.write()
+    with opened(bench, lease=LEASE) as hold:
+        hold.freeze()
+        (snapshot,) = snapshots_of(folder)
+        tables = list(snapshot.glob("*-Data.db"))
+        assert tables and all(table.stat().st_nlink > 1 for table in tables)
+        hold.holders[0].kill()
+        until(lambda: snapshots_of(folder) == [], "the watchdog cleared it")
