@@ -67,8 +67,9 @@ def protect(
             with quiesce(app, inventory, cleared.hold, lease, cluster) as still:
                 within = CUT_LIMIT if still.left is None else still.left
                 cut = group_snapshot(
-                    inventory, cluster, run=run, group=cleared.group, within=within, instant=still.instant
-                )
+                    inventory, cluster, run=run, group=cleared.group, within=within, instant=still.instant,
+                    last=still.last, between=still.between,
+                )  # fmt: skip
             if cut.is_late:
                 cut = late_cut(cut, inventory, cluster, run=run, group=cleared.group)
             seen = recheck(app, inventory, cluster)
@@ -80,7 +81,7 @@ def protect(
                     upload.submit(snapshot, app.name, rules.vault, cluster, run=run, parent=parent, chunks=chunks)
                 )
             copies: list[VolumeCopy] = results(moving)
-            facts = Facts(run, started, exported, certificate, still.hooks, seen.warnings)
+            facts = Facts(run, started, exported, certificate, still.hooks, seen.warnings, still.added)
             sealed = seal(inventory, export, copies, facts, rules, cluster)
         verify(sealed, rules.vault, cluster)
     return report_protect(protect_report(sealed, rules, previous, now(), story.steps))

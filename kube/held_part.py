@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +39,14 @@ class OneClock:
 
 
 @dataclass(frozen=True)
+class AddedPath:
+    """A place for a file that a copy needs besides: on a volume (``namespace/claim``), by its path on it."""
+
+    volume: str
+    path: str
+
+
+@dataclass(frozen=True)
 class PlannedPart:
     """What will be held where, found in preflight; ``before`` is the pod as it was then."""
 
@@ -45,6 +54,10 @@ class PlannedPart:
     script: HoldScript
     before: PodState
     rank: int
+    last: frozenset[str] = frozenset()
+    """Volumes (``namespace/claim``) to be cut after the others."""
+    adds: Mapping[str, AddedPath] = field(default_factory=dict)
+    """By the word of the holder's answer between the cuts: where in the copy the file belongs."""
 
     @property
     def name(self) -> str:
@@ -79,6 +92,7 @@ class Part:
     beats: list[Beat] = field(default_factory=list)
     broken: str | None = None
     confirmed: bool | None = None
+    added: Mapping[AddedPath, bytes] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
     uptime: float = 0.0
 
@@ -133,6 +147,23 @@ class Part:
         self.beats.append(
             Beat(number=number, sent_at=sent, answered_at=self.clock.instant(), uptime_seconds=self.uptime)
         )
+
+    def between(self, deadline: Deadline) -> None:
+        """Have the engine end what it began for the cuts so far, and keep the files it gives for the copy.
+
+        Raises:
+            QuiesceFailed: It could not, or what it gave cannot be read.
+        """
+        self._said("between")
+        given = facts_in(self._answer("BETWEEN", deadline))
+        try:
+            self.added = {
+                place: b64decode(given[word], validate=True)
+                for word, place in self.planned.adds.items()
+                if given.get(word)
+            }
+        except ValueError as wrong:
+            raise self._fail(f"between the cuts it gave no file: {wrong}") from wrong
 
     def release(self) -> None:
         """Send the release; ``is_released`` hears the answer."""

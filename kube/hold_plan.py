@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from kube.cluster import Cluster
 from kube.freezing_order import default_rank
 from kube.held_part import PlannedPart, look
+from kube.mounts import mounts_of, on_volume
 from kube.selectors import parse
 from refloat.application import Application, Quiesce
 from refloat.certificate import Unheld
@@ -77,7 +79,12 @@ def plan_hold(cluster: Cluster, application: Application, inventory: Inventory, 
         engine = known[0].quiescer.engine if known[0].quiescer else ""
         text = f"one atomic cut is enough for {engine} alone: it recovers as from a power cut"
         return HoldPlan((), (unheld_pod(known[0], text).model_copy(update={"is_whole_by_one_cut": True}),))
-    parts = [part for choice in known for part in parts_of(cluster, application, inventory, choice)]
+    is_one_instant = group or len(inventory.volumes) <= 1
+    parts = [
+        part
+        for choice in known
+        for part in parts_of(cluster, application, inventory, choice, is_one_instant=is_one_instant)
+    ]
     return HoldPlan(tuple(parts), tuple(unheld))
 
 
@@ -149,25 +156,39 @@ def unheld_pod(choice: Choice, reason: str = "") -> Unheld:
     return Unheld(namespace=choice.pod.namespace, pod=choice.pod.name, reason=reason or choice.reason)
 
 
-def parts_of(cluster: Cluster, application: Application, inventory: Inventory, choice: Choice) -> list[PlannedPart]:
+def parts_of(
+    cluster: Cluster, application: Application, inventory: Inventory, choice: Choice, *, is_one_instant: bool
+) -> list[PlannedPart]:
     """What the quiescer finds to hold in the pod, ranked as the document orders it."""
     assert choice.quiescer is not None
-    pod = choice.pod
-    place = Place(pod.namespace, pod.name, pod.uid, choice.container)
+    pod, container = choice.pod, choice.container
+    spec = cluster.get("Pod", pod.name, pod.namespace)["spec"]
+    claims = {volume.claim for volume in inventory.volumes if volume.namespace == pod.namespace}
+    mounts = mounts_of(spec, container, claims)
+    where = {mount.path: mount.claim for mount in mounts}
+    place = Place(pod.namespace, pod.name, pod.uid, container, mounts=where, is_one_instant=is_one_instant)
     before = look(cluster, place)
     if before is None or before.uid != pod.uid:
         raise QuiesceFailed(f"pod {place} went while its hold was planned", pod=str(place))
-    check_probe(cluster, application, place)
-    scripts = choice.quiescer.scripts(place, choice.options, asking(cluster, place))
-    return [PlannedPart(place, script, before, rank_of(application, inventory, pod, script)) for script in scripts]
+    check_probe(spec, application, place)
+    return [
+        PlannedPart(
+            place,
+            script,
+            before,
+            rank_of(application, inventory, pod, script),
+            last=frozenset(on_volume(mounts, pod.namespace, path).volume for path in script.cut_last),
+            adds={word: on_volume(mounts, pod.namespace, path) for word, path in script.adds.items()},
+        )
+        for script in choice.quiescer.scripts(place, choice.options, asking(cluster, place))
+    ]
 
 
-def check_probe(cluster: Cluster, application: Application, place: Place) -> None:
+def check_probe(spec: Mapping[str, Any], application: Application, place: Place) -> None:
     """The kubelet does not restart the container during the longest hold there may be.
 
     A liveness probe that fails failureThreshold times, periodSeconds apart, restarts it (Kubernetes' defaults: 3, 10).
     """
-    spec = cluster.get("Pod", place.pod, place.namespace)["spec"]
     container = next(each for each in spec["containers"] if each["name"] == place.container)
     probe = container.get("livenessProbe")
     if probe is None:

@@ -1,7 +1,7 @@
 # The holder: keeps one engine still inside its own container for as long as somebody says so, and never longer.
 #
-# POSIX sh, no terminal. Lines on standard input: "freeze", "beat N", "release". Answers on standard output:
-#   refloat UPTIME ARMED FACTS | HELD N FACTS | RELEASED SINCE UNTIL | FAILED WHY | BROKEN WHY
+# POSIX sh, no terminal. Lines on standard input: "freeze", "beat N", "between", "release". Answers on standard output:
+#   refloat UPTIME ARMED FACTS | HELD N FACTS | BETWEEN WORDS | RELEASED SINCE UNTIL | FAILED WHY | BROKEN WHY
 # It lets go on release, at the end of its input, after $lease seconds of silence, $hard seconds after the freeze began, and
 # on SIGTERM, SIGHUP and SIGINT. Silence and the hard limit are the watchdog's, a process of its own, started before anything
 # is frozen; it needs nothing of this one. Time is the node's uptime, which no wrong clock touches.
@@ -14,6 +14,7 @@
 #   arm     connect, and whatever may take long; holds nothing yet
 #   freeze  hold; returns only when held
 #   beat    look whether it is still held; renew the engine's own timer where it has one
+#   between what must happen after the first cuts and before the last one; sets $said to words KEY=VALUE (optional)
 #   release let go
 #   facts   set $facts to words KEY=VALUE that must not change during the hold
 #   undo    let go without the client, at any moment, twice as well; for the watchdog
@@ -125,6 +126,12 @@ while read -r word number; do
     facts
     is_whole || fail BROKEN
     say "HELD $number $facts"
+    ;;
+  between)
+    said=
+    [ -n "$frozen" ] && between || fail BROKEN
+    is_whole || fail BROKEN
+    say "BETWEEN $said"
     ;;
   release)
     is_whole || fail BROKEN

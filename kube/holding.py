@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from kube.cluster import Cluster
-from kube.held_part import HOLDER_BASES, OneClock, Part, PlannedPart, holder_text, look
+from kube.held_part import HOLDER_BASES, AddedPath, OneClock, Part, PlannedPart, holder_text, look
 from kube.hooks import signals_ignored
 from kube.sessions import within
 from kube.side_by_side import in_parallel
@@ -30,6 +30,7 @@ FREEZE_SECONDS = 8.0
 RELEASE_SECONDS = 5.0
 ANSWER_SECONDS = 3.0
 """A holder that has not answered a beat by then no longer counts as holding."""
+BETWEEN_SECONDS = 5.0
 THAW_LIMIT = timedelta(seconds=10)
 THAW_AGAIN = timedelta(milliseconds=500)
 
@@ -49,6 +50,27 @@ class Hold:
     def left(self) -> timedelta:
         """Of the soft budget; the lot when nothing is held."""
         return max(timedelta(0), self.ends.remaining) if self.ends else self.rules.soft_budget
+
+    @property
+    def last(self) -> frozenset[str]:
+        """Volumes (``namespace/claim``) to be cut after the others, and after ``between``."""
+        return frozenset[str]().union(*(part.planned.last for part in self.parts))
+
+    @property
+    def added(self) -> dict[AddedPath, bytes]:
+        """Files that the copies of volumes need besides; known after ``between``."""
+        return {place: text for part in self.parts for place, text in part.added.items()}
+
+    def between(self) -> None:
+        """What engines must do after the first cuts and before the last ones.
+
+        Raises:
+            QuiesceFailed: One could not, or holds no more.
+        """
+        for part in self.parts:
+            if part.planned.last:
+                with part.guard:
+                    part.between(within(BETWEEN_SECONDS))
 
     @property
     def is_whole(self) -> bool:

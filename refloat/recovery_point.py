@@ -67,6 +67,9 @@ class VolumeCopy(Value):
     files: int
     data_bytes: int = Field(description="Sum of all file sizes.")
     added_bytes: int = Field(description="What this copy added to the store.")
+    added: tuple[str, ...] = Field(
+        default=(), description="Files that were not on the volume: an engine gave them for this very copy."
+    )
     unreadable: tuple[str, ...] = ()
     cut_at: AwareDatetime
     ready_at: AwareDatetime | None = None

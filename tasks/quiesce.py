@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from blocks.handles import open_cluster
 from kube.application_lease import ApplicationLease
+from kube.held_part import AddedPath
 from kube.hold_plan import HoldPlan
 from kube.holding import Hold, held
 from kube.hook_guards import check, guarded
@@ -39,6 +40,26 @@ class Quiesced:
     def left(self) -> timedelta | None:
         """How long the application may still stand still; None: nothing is held, take your time."""
         return self.hold.left if self.hold else None
+
+    @property
+    def last(self) -> frozenset[str]:
+        """Volumes (``namespace/claim``) to be cut after the others."""
+        return self.hold.last if self.hold else frozenset()
+
+    @property
+    def added(self) -> dict[AddedPath, bytes]:
+        """Files that engines gave between the cuts, by where they belong."""
+        return self.hold.added if self.hold else {}
+
+    def between(self) -> None:
+        """What engines must do before the last cuts.
+
+        Raises:
+            QuiesceFailed: One could not.
+        """
+        if self.hold:
+            self.hold.between()
+            note("quiesce", f"{len(self.added)} files of engines kept for their copies")
 
     def instant(self) -> datetime:
         """The present one, on the hold's clock."""

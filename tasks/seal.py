@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from blocks.handles import open_cluster, open_existing_vault
+from kube.held_part import AddedPath
 from refloat import __version__
 from refloat.certificate import Certificate
 from refloat.clock import now
@@ -18,6 +19,8 @@ from refloat.recovery_point import CataloguedPoint, HookRecord, RecoveryPoint, V
 from refloat.target import ClusterRef
 from tasks.step import note, step
 from vault.catalogue import seal as seal_in
+from vault.grafting import graft
+from vault.repository import OpenVault
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Facts:
     certificate: Certificate
     hooks: Sequence[HookRecord] = ()
     warnings: Sequence[str] = field(default=())
+    added: Mapping[AddedPath, bytes] = field(default_factory=dict)
 
 
 @step("seal")
@@ -48,14 +52,36 @@ def seal(
             does not hold what a mover said it stored; nothing is sealed.
     """
     target = open_cluster(cluster)
-    point = describe(inventory, export, copies, facts, policy, target.name)
     vault = open_existing_vault(policy.vault, target)
     try:
+        whole = [with_added(vault, copy, facts) for copy in copies]
+        point = describe(inventory, export, whole, facts, policy, target.name)
         sealed = seal_in(vault, point, export.manifests)
     finally:
         vault.close()
     note("seal", f"{point.id} {point.consistency.value}, {len(point.objects)} objects, {len(point.volumes)} volumes")
     return sealed
+
+
+def with_added(vault: OpenVault, copy: VolumeCopy, facts: Facts) -> VolumeCopy:
+    """The copy of a volume with the files that its engine gave for it.
+
+    Raises:
+        IntegrityError: The copy has no folder for one of them.
+    """
+    files = {
+        place.path: text for place, text in facts.added.items() if place.volume == f"{copy.namespace}/{copy.claim}"
+    }
+    if not files:
+        return copy
+    return copy.model_copy(
+        update={
+            "tree": graft(vault, copy.tree, files, at=facts.certificate.cut_seen_at or copy.cut_at),
+            "added": tuple(sorted(files)),
+            "files": copy.files + len(files),
+            "data_bytes": copy.data_bytes + sum(map(len, files.values())),
+        }
+    )
 
 
 def describe(

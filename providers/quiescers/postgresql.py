@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 
 from providers.quiescers.given import assigned, given_options, is_image_of, text_of
+from providers.quiescers.postgresql_backup import backup_of, in_backup_mode
 from refloat.errors import InvalidDocument, QuiesceFailed, Unsupported
 from refloat.ports.quiescer import PRIMARY, REPLICA, Ask, HoldScript, Place
 
 LOCK_SECONDS = 5
 """Who waits behind our wait for locks does not wait longer than this."""
+SETTINGS = {"lock_seconds": str(LOCK_SECONDS), "backup": ""}
 OPTIONS = {"user", "host", "port", "database", "method"}
 ROOM_SHARE = 0.8
 """Of the lock table, which the application's own locks need as well."""
@@ -111,20 +113,27 @@ class PostgresqlQuiescer:
         if not chosen:
             raise InvalidDocument(f"PostgreSQL in {place} has no database {options['database']!r}")
         functions = login + text_of("postgresql.sh")
-        by_commits = self._by_commits(place, method, [str(each["name"]) for each in chosen], login, ask)
-        if by_commits:
-            return [self._waiting(by_commits, settings, functions + text_of("postgresql-commits.sh"), login)]
-        return [self._script(each, settings, functions, login) for each in chosen]
+        is_replica = bool(chosen[0]["replica"])
+        if self._is_by_commits(place, method, [str(each["name"]) for each in chosen], login, ask):
+            waiting = functions + text_of("postgresql-commits.sh")
+            scripts = [self._waiting(settings, waiting, login, is_replica=is_replica)]
+        else:
+            scripts = [self._script(each, settings, functions, login) for each in chosen]
+        if backup := backup_of(place, login, ask):
+            scripts[0] = in_backup_mode(scripts[0], backup, is_replica=is_replica)
+        return scripts
 
-    def _by_commits(
-        self, place: Place, method: str, databases: Sequence[str], login: str, ask: Ask
-    ) -> Mapping[str, object] | None:
-        """The server's facts when commits are made to wait; None: its tables are locked."""
+    def _is_by_commits(self, place: Place, method: str, databases: Sequence[str], login: str, ask: Ask) -> bool:
+        """Whether commits are made to wait, since its tables are too many to be locked, or it was asked for.
+
+        Raises:
+            Unsupported: They cannot be made to wait; each reason is named.
+        """
         server = json.loads(ask(("sh", "-c", f'{login}exec psql -X -q -A -t -d postgres -c "$0"', SERVER)))
         counted = ask(("sh", "-c", login + COUNTED, TABLES, *databases)) if not method else ""
         tables, room = sum(map(int, counted.split())), int(server["room"] * ROOM_SHARE)
         if method == "locks" or (not method and tables <= room):
-            return None
+            return False
         asked = "commits are to wait" if method else f"{tables} tables are more than can be locked ({room})"
         wrong = {
             "its user is no superuser": not server["superuser"],
@@ -139,13 +148,10 @@ class PostgresqlQuiescer:
                 f"PostgreSQL in {place}: {asked}, and its commits cannot be made to wait: {'; '.join(reasons)}",
                 guidance="Raise max_locks_per_transaction and restart it, or put right what is named.",
             )
-        return {"tables": tables, **server}
+        return True
 
-    def _waiting(
-        self, server: Mapping[str, object], settings: Mapping[str, str], functions: str, login: str
-    ) -> HoldScript:
+    def _waiting(self, settings: Mapping[str, str], functions: str, login: str, *, is_replica: bool) -> HoldScript:
         """One script for the whole server."""
-        is_replica = bool(server["replica"])
         alone = f"database=postgres\n{login}"
         undo = alone + text_of("postgresql-commits.sh")
         return HoldScript(
@@ -156,7 +162,12 @@ class PostgresqlQuiescer:
             functions=functions,
             thaw=("sh", "-c", f"{undo}undo\n"),
             confirm=("sh", "-c", alone + CONFIRM),
-            settings={**settings, "database": "postgres", "lock_seconds": str(LOCK_SECONDS), "checkpoint": "1"},
+            settings={
+                **settings,
+                **SETTINGS,
+                "database": "postgres",
+                "checkpoint": "1",
+            },
             rank=REPLICA if is_replica else PRIMARY,
         )
 
@@ -176,8 +187,8 @@ class PostgresqlQuiescer:
             confirm=("sh", "-c", inside + CONFIRM),
             settings={
                 **settings,
+                **SETTINGS,
                 "database": name,
-                "lock_seconds": str(LOCK_SECONDS),
                 "checkpoint": "1" if database["checkpoint"] else "",
             },
             rank=REPLICA if is_replica else PRIMARY,

@@ -8,11 +8,14 @@ arm() {
   tell '\echo refloat-armed'
   hear refloat-armed || return 1
   case $heard in *'|t'*) standby=1 ;; *) standby= ;; esac
-  [ -n "$standby" ] || [ -z "$checkpoint" ] || {
+  [ -z "$standby" ] || return 0
+  if [ -n "$backup" ]; then
+    begin_backup
+  elif [ -n "$checkpoint" ]; then
     tell 'checkpoint;'
     tell '\echo refloat-flushed'
     hear refloat-flushed
-  }
+  fi
 }
 facts() {
   # a transaction that only asks would end the hold's; asked inside it, it is one more heartbeat

@@ -27,6 +27,15 @@ class Place:
     pod: str
     uid: str
     container: str
+    mounts: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where the claims of the point are mounted in it: path → claim."""
+    is_one_instant: bool = True
+    """Whether all volumes are cut at one instant; else one after another, and some have what others lack."""
+
+    def claim_at(self, path: str) -> str | None:
+        """The claim that a path in the container lies on; None: on none of the point."""
+        above = [mount for mount in self.mounts if path == mount or path.startswith(mount.rstrip("/") + "/")]
+        return self.mounts[max(above, key=len)] if above else None
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.pod}"
@@ -36,8 +45,8 @@ class Place:
 class HoldScript:
     """One thing to hold in a container: a server, or one database of it.
 
-    ``functions`` defines the shell functions ``arm freeze beat release facts undo`` in POSIX sh; ``kube/holder.sh``
-    says what each must do and what it may call.
+    ``functions`` defines the shell functions ``arm freeze beat release facts undo``, and ``between`` where there is
+    ``cut_last``, in POSIX sh; ``kube/holder.sh`` says what each must do and what it may call.
     """
 
     engine: str
@@ -58,6 +67,14 @@ class HoldScript:
     """Shell variables for the functions. Never a secret: passwords are read from the container's own environment."""
     rank: int | None = None
     """Its place in the default order; None: what its pod is to others decides (`kube/freezing_order.py`)."""
+    cut_last: tuple[str, ...] = ()
+    """Paths in the container whose volumes must be cut after all others, and after ``between`` has run; only where the
+    cuts are not of one instant. Empty: there is no ``between``.
+    """
+    adds: Mapping[str, str] = field(default_factory=dict)
+    """Files that the copy needs besides, by the word of ``between``'s answer that holds each, base64: the path in the
+    container where a recovered server looks for it.
+    """
 
 
 class Quiescer(Protocol):
