@@ -76,7 +76,7 @@ def with_added(vault: OpenVault, copy: VolumeCopy, facts: Facts) -> VolumeCopy:
         return copy
     return copy.model_copy(
         update={
-            "tree": graft(vault, copy.tree, files, at=facts.certificate.cut_seen_at or copy.cut_at),
+            "tree": graft(vault, copy.tree, files, at=facts.certificate.cut_seen_at or copy.cut_at, top=copy.top),
             "added": tuple(sorted(files)),
             "files": copy.files + len(files),
             "data_bytes": copy.data_bytes + sum(map(len, files.values())),

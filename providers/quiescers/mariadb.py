@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from providers.quiescers.given import is_image_of
-from providers.quiescers.mysql_family import script_of, server_of
+from providers.quiescers.mysql_family import lies_apart, script_of, server_of
 from refloat.errors import Unsupported
 from refloat.ports.quiescer import Ask, HoldScript, Place
 
@@ -42,7 +42,10 @@ class MariadbQuiescer:
             )
         method = "backup stage BLOCK_COMMIT: every commit waits"
         settings = {"datadir": datadir, "unfreeze": "backup stage end;"}
-        return [script_of(self.engine, method, options, FREEZE, is_replica=is_replica, settings=settings)]
+        is_apart = lies_apart(self.engine, place, options, datadir, ask)
+        return [
+            script_of(self.engine, method, options, FREEZE, is_replica=is_replica, is_apart=is_apart, settings=settings)
+        ]
 
 
 def open_quiescer() -> MariadbQuiescer:

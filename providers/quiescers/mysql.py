@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from providers.quiescers.given import is_image_of
-from providers.quiescers.mysql_family import script_of, server_of
+from providers.quiescers.mysql_family import lies_apart, script_of, server_of
 from refloat.ports.quiescer import Ask, HoldScript, Place
 
 FREEZE = """freeze() {
@@ -42,7 +42,10 @@ class MysqlQuiescer:
             "unfreeze": "unlock tables;" + (" unlock instance;" if has_instance_lock else ""),
         }
         method = "the global read lock: every commit waits"
-        return [script_of(self.engine, method, options, FREEZE, is_replica=is_replica, settings=settings)]
+        is_apart = lies_apart(self.engine, place, options, datadir, ask)
+        return [
+            script_of(self.engine, method, options, FREEZE, is_replica=is_replica, is_apart=is_apart, settings=settings)
+        ]
 
 
 def open_quiescer() -> MysqlQuiescer:

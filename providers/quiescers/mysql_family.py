@@ -13,6 +13,11 @@ LOCK_SECONDS = 5
 OPTIONS = {"user", "host", "port", "socket"}
 LOGGED_IN = 'login || { echo "$why" >&2; exit 1; }\n'
 FOUND = "select concat_ws('|', 'found', version(), @@global.read_only, @@datadir);"
+LIES = (
+    "select concat_ws('|', 'lies', ifnull(@@innodb_data_home_dir, ''), ifnull(@@innodb_log_group_home_dir, ''), "
+    "ifnull(@@innodb_undo_directory, ''));"
+)
+RESOLVED = """cd "$1" && shift && for each; do readlink -f "${each:-.}" || exit 1; done"""
 # the lock's name tells the session; it may be gone before it is killed
 THAW = """holder=$(asked "select ifnull(is_used_lock('refloat-hold'), 0);") || exit 1
 [ "$holder" = 0 ] || asked "kill $holder;" || [ "$(asked "select ifnull(is_used_lock('refloat-hold'), 0);")" = 0 ]
@@ -41,6 +46,24 @@ def server_of(engine: str, place: Place, options: Mapping[str, str], ask: Ask) -
     return words[1], words[2] == "1", words[3]
 
 
+def lies_apart(engine: str, place: Place, options: Mapping[str, str], datadir: str, ask: Ask) -> bool:
+    """Whether its files are on several volumes that are cut one after another: InnoDB writes pages and log however
+    still its clients are held, and only one instant has both as they belong together.
+
+    Raises:
+        QuiesceFailed: It does not tell where its files are.
+    """
+    if place.is_one_instant or len(set(place.mounts.values())) < 2:
+        return False
+    login = assigned(given_options(engine, options, OPTIONS)) + text_of("mysql_family.sh") + LOGGED_IN
+    said = ask(("sh", "-c", f'{login}asked "$0"', LIES)).strip()
+    mark, *folders = said.split("|")
+    if mark != "lies":
+        raise QuiesceFailed(f"{engine} in {place} does not tell where its files are: {said[:200]}")
+    paths = ask(("sh", "-c", RESOLVED, "refloat", datadir, ".", *folders)).splitlines()
+    return len({place.claim_at(path) for path in paths}) > 1
+
+
 def script_of(
     engine: str,
     method: str,
@@ -48,15 +71,18 @@ def script_of(
     functions: str,
     *,
     is_replica: bool,
+    is_apart: bool,
     settings: Mapping[str, str],
 ) -> HoldScript:
     """The one script of a server; ``functions`` brings freeze, ``settings`` the statement that ends it (unfreeze)."""
+    if is_apart:
+        method += "; but its pages are still written, its volumes are cut one after another, and so this"
     family, options = text_of("mysql_family.sh"), given_options(engine, options, OPTIONS)
     alone = assigned(options) + family + LOGGED_IN
     return HoldScript(
         engine=engine,
         method=method,
-        stops_writes=True,
+        stops_writes=not is_apart,
         ends_with="session",
         functions=functions + family,
         thaw=("sh", "-c", alone + THAW),

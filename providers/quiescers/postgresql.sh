@@ -31,12 +31,18 @@ freeze() {
     set local lock_timeout = '${lock_seconds}s';
     set local statement_timeout = '$((lock_seconds + 1))s'; -- for all locks together
     set local idle_in_transaction_session_timeout = '${lease}s';
-    do \$\$ declare names text; begin
-      select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid) into names
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p') and c.relpersistence <> 't'
-          and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_toast%';
-      if names is not null then execute 'lock table ' || names || ' in exclusive mode'; end if;
+    do \$\$ declare names text; how text = ''; begin
+      for turn in 1..2 loop
+        select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.oid) into names
+          from pg_class c join pg_namespace n on n.oid = c.relnamespace
+          where c.relkind in ('r', 'p') and c.relpersistence <> 't'
+            and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_toast%';
+        if names is not null then execute 'lock table ' || names || ' in exclusive mode' || how; end if;
+        exit when how <> '' or not (select rolsuper from pg_roles where rolname = current_user);
+        -- nor is a table made, which could be written; one made meanwhile is seen now, and not waited for
+        lock table pg_catalog.pg_class in exclusive mode;
+        how = ' nowait';
+      end loop;
       -- acknowledged before it was written: on disk after three times the delay (wal-async-commit)
       if current_setting('synchronous_commit') = 'off' then
         perform pg_sleep(3 * extract(epoch from current_setting('wal_writer_delay')::interval));

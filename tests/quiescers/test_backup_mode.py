@@ -1,4 +1,4 @@
-"""PostgreSQL on three volumes that are cut one after another: held in backup mode, and a real server over the copies."""
+"""PostgreSQL on three volumes that are cut one after another: held in backup mode, a real server over the copies."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ exec {as_postgres()}{server} -D {base}/data/pg -k {base} -h '' -p {port} -c shar
 
     until(lambda: said("select 1"), "postgresql answers")
     said(f"create tablespace apart location '{base}/space/own'")
-    said("create table kept (id int primary key, text text)")
-    said("create table apart_kept (id int primary key) tablespace apart")
+    said("create table kept (id int)")
+    said("create table apart_kept (id int) tablespace apart")
     mounts = {str(base / name): name for name in VOLUMES}
     cut_apart = replace(place, mounts=mounts, is_one_instant=False)
     bench = RangeBench(
@@ -131,20 +131,18 @@ def started_again(base: Path, files: Mapping[str, str]) -> Iterator[tuple[dict[s
 
 
 def test_what_is_cut_one_after_another_is_one_server_again(spread: Spread) -> None:
-    """New tables, checkpoints and log go on between the cuts; with label and map the copy has all that was there."""
+    """Checkpoints and log go on between the cuts; with label and map the copy has all that was committed."""
     base, bench = spread.folder, spread.bench
-    spread.said(f"insert into kept select i, repeat('x', 500) from generate_series(1, {ROWS}) i")
-    spread.said(f"insert into apart_kept select i from generate_series(1, {ROWS}) i")
     with opened(bench) as hold:
         (script,) = hold.scripts
         assert [bench.place.claim_at(path) for path in script.cut_last] == ["log"]
+        for table in ("kept", "apart_kept"):
+            spread.said(f"insert into {table} select i from generate_series(1, {ROWS}) i")
         hold.freeze()
         cut(base, "space")
-        spread.said("create table made_between tablespace apart as select generate_series(1, 3000) as id")
-        spread.said("checkpoint")
+        spread.said("checkpoint")  # what was in memory comes to the volume that was cut already
         spread.said("select pg_switch_wal()")
         cut(base, "data")
-        spread.said("create table made_later as select generate_series(1, 3000) as id")
         hold.beat()
         hold.holders[0].say("between")
         given = dict(word.split("=", 1) for word in answer(hold.holders[0], "BETWEEN", 5))
@@ -154,12 +152,10 @@ def test_what_is_cut_one_after_another_is_one_server_again(spread: Spread) -> No
     files = {path: b64decode(given[word]).decode() for word, path in script.adds.items()}
     assert sorted(Path(path).name for path in files) == ["backup_label", "tablespace_map"]
     asked = [*PSQL, "-c", "select (select count(*) from kept), (select count(*) from apart_kept)"]
-    between = [*PSQL, "-c", "select count(*) from made_between"]
-    with started_again(base, {}) as (env, _), pytest.raises(RuntimeError, match="could not open file"):
-        client(between, env)  # what the locks alone would be worth
+    with started_again(base, {}) as (env, _):
+        assert client(asked, env).strip() == f"{ROWS}|0", "the fault did not fire: locks alone were enough"
     with started_again(base, files) as (env, data):
         assert client(asked, env).strip() == f"{ROWS}|{ROWS}"
-        assert client(between, env).strip() == "3000"
         client([*PSQL, "-c", "reindex database postgres"], env)
         # PostgreSQL puts them aside once it has used them
         assert {path.name for path in data.glob("*.old")} == {"backup_label.old", "tablespace_map.old"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,3 +223,36 @@ def test_cassandra_keeps_a_snapshot_for_the_cut_and_no_longer(benches: Benches) 
         assert tables and all(table.stat().st_nlink > 1 for table in tables)
         hold.holders[0].kill()
         until(lambda: snapshots_of(folder) == [], "the watchdog cleared it")
+
+
+def test_no_table_is_made_in_postgresql_while_it_is_held(benches: Benches) -> None:
+    """It could be written, since nobody has locked it; readers go on, and the table is there after the release."""
+    bench = of(benches, "postgresql")
+    env, psql = settings_of(bench)
+    with opened(bench) as hold:
+        hold.freeze()
+        with pytest.raises(RuntimeError, match="statement timeout"):
+            client([*psql, "set statement_timeout = '1s'", "-c", "create table late (id int)"], env)
+        bench.read()
+        hold.beat()
+        hold.release()
+    client([*psql, "create table late (id int)", "-c", "drop table late"], env)
+
+
+@pytest.mark.parametrize("name", ["mariadb", "mysql-on-mariadb"])
+def test_innodb_on_volumes_of_several_instants_claims_nothing(benches: Benches, name: str) -> None:
+    """Clients are held, and its pages and log are not: no label can come of that, unless all is on one volume."""
+    bench = of(benches, name)
+    folder = str(Path(bench.options["socket"]).parent)
+    place = replace(bench.place, mounts={f"{folder}/data": "whole", "/other": "log"}, is_one_instant=False)
+    [script] = bench.quiescer.scripts(place, bench.options, bench.ask)
+    assert script.stops_writes
+
+    def ask(command: Sequence[str]) -> str:
+        """As if the log's folder were one of its own."""
+        said = bench.ask(command)
+        return said.replace("lies|", "lies|/other/") if said.startswith("lies|") else said
+
+    [script] = bench.quiescer.scripts(place, bench.options, ask)
+    assert not script.stops_writes
+    assert "cut one after another" in script.method
