@@ -58,6 +58,15 @@ class PlannedPart:
     """Volumes (``namespace/claim``) to be cut after the others."""
     adds: Mapping[str, AddedPath] = field(default_factory=dict)
     """By the word of the holder's answer between the cuts: where in the copy the file belongs."""
+    agent: Place | None = None
+    """The node agent that runs its commands and its holder; None: its own container does."""
+    node: str = ""
+    """The node of such a part."""
+
+    @property
+    def runs_in(self) -> Place:
+        """Where its commands and its holder run."""
+        return self.agent or self.place
 
     @property
     def name(self) -> str:
@@ -67,7 +76,7 @@ class PlannedPart:
     @property
     def thaw_by_hand(self) -> str:
         """The command that lets this part go, for a person."""
-        place = self.place
+        place = self.runs_in
         return f"kubectl exec -n {place.namespace} {place.pod} -c {place.container} -- {join(self.script.thaw)}"
 
 
@@ -98,7 +107,7 @@ class Part:
 
     def arm(self, cluster: Cluster, text: str) -> None:
         """Open the session and hand the holder over; ``armed`` hears its answer."""
-        place = self.planned.place
+        place = self.planned.runs_in
         argv = ("sh", "-c", READER, "refloat-hold")
         self.session = cluster.session(place.namespace, place.pod, place.container, argv)
         self.session.say(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from kube.cluster import Cluster
 from kube.freezing_order import default_rank
 from kube.held_part import PlannedPart, look
 from kube.mounts import mounts_of, on_volume
+from kube.node_agent import agent_on
 from kube.selectors import parse
 from refloat.application import Application, Quiesce
 from refloat.certificate import Unheld
@@ -170,7 +171,9 @@ def parts_of(
     before = look(cluster, place)
     if before is None or before.uid != pod.uid:
         raise QuiesceFailed(f"pod {place} went while its hold was planned", pod=str(place))
-    check_probe(spec, application, place)
+    node = str(spec["nodeName"]) if getattr(choice.quiescer, "by_agent", False) else ""
+    agent = agent_on(cluster, node) if node else None
+    check_probes(spec, application, place, containers=None if agent else [container])
     return [
         PlannedPart(
             place,
@@ -179,21 +182,30 @@ def parts_of(
             rank_of(application, inventory, pod, script),
             last=frozenset(on_volume(mounts, pod.namespace, path).volume for path in script.cut_last),
             adds={word: on_volume(mounts, pod.namespace, path) for word, path in script.adds.items()},
+            agent=agent,
+            node=node,
         )
-        for script in choice.quiescer.scripts(place, choice.options, asking(cluster, place))
+        for script in choice.quiescer.scripts(place, choice.options, asking(cluster, agent or place))
     ]
 
 
-def check_probe(spec: Mapping[str, Any], application: Application, place: Place) -> None:
-    """The kubelet does not restart the container during the longest hold there may be.
+def check_probes(
+    spec: Mapping[str, Any], application: Application, place: Place, *, containers: Collection[str] | None
+) -> None:
+    """The kubelet restarts none of these containers (None: any of the pod) during the longest hold there may be.
 
     A liveness probe that fails failureThreshold times, periodSeconds apart, restarts it (Kubernetes' defaults: 3, 10).
     """
-    container = next(each for each in spec["containers"] if each["name"] == place.container)
-    probe = container.get("livenessProbe")
-    if probe is None:
-        return
-    window = timedelta(seconds=int(probe.get("periodSeconds", 10)) * int(probe.get("failureThreshold", 3)))
+    probes = [
+        each["livenessProbe"]
+        for each in spec["containers"]
+        if each.get("livenessProbe") and (containers is None or each["name"] in containers)
+    ]
+    windows = (
+        timedelta(seconds=int(probe.get("periodSeconds", 10)) * int(probe.get("failureThreshold", 3)))
+        for probe in probes
+    )
+    window = min(windows, default=application.hold.hard_budget)
     if window < application.hold.hard_budget:
         raise QuiesceFailed(
             f"the liveness probe of {place} restarts it after {window.seconds} s, and a hold may last "

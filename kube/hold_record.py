@@ -17,6 +17,7 @@ from kube.held_part import PlannedPart
 from kube.home import PART_OF
 from kube.hooks import PlannedHook
 from kube.marks import annotations_of, labels_of
+from kube.node_agent import CONTAINER, NAMESPACE
 from refloat.application import APPLICATION_LABEL, LABEL_PREFIX
 from refloat.errors import InvalidDocument, QuiesceFailed
 
@@ -42,6 +43,10 @@ class HeldPlace(BaseModel):
     engine: str
     part: str = ""
     thaw: tuple[str, ...]
+    node: str = ""
+    """The node whose agent runs the thaw; empty: the container itself does."""
+    agent: str = ""
+    """That agent's pod when the hold began; another may have taken its place."""
 
     @property
     def name(self) -> str:
@@ -51,6 +56,8 @@ class HeldPlace(BaseModel):
     @property
     def by_hand(self) -> str:
         """The command for a person."""
+        if self.node:
+            return f"kubectl exec -n {NAMESPACE} {self.agent} -c {CONTAINER} -- {join(self.thaw)}"
         return f"kubectl exec -n {self.namespace} {self.pod} -c {self.container} -- {join(self.thaw)}"
 
     @property
@@ -96,6 +103,8 @@ def planned_record(run: str, parts: Sequence[PlannedPart], *, at: datetime, over
             engine=each.script.engine,
             part=each.script.part,
             thaw=each.script.thaw,
+            node=each.node,
+            agent=each.agent.pod if each.agent else "",
         )
         for each in parts
     )

@@ -285,7 +285,7 @@ def tidy(cluster: Cluster, part: Part) -> None:
 
 def succeeds(cluster: Cluster, part: Part, command: Sequence[str]) -> bool:
     """Whether a command in the part's container ended with 0 in its time."""
-    place = part.planned.place
+    place = part.planned.runs_in
     try:
         return cluster.exec(place.namespace, place.pod, place.container, command, timeout=THAW_LIMIT).exit_code == 0
     except RefloatError:

@@ -27,11 +27,13 @@ from kube.hold_record import (
 from kube.holding import THAW_LIMIT
 from kube.home import HOME, PART_OF
 from kube.marks import annotations_of
+from kube.node_agent import agent_on
 from kube.runs import LEASE, WATCHED_FOR, is_fresh
 from kube.side_by_side import in_parallel
 from refloat import clock
 from refloat.application import APPLICATION_LABEL
 from refloat.errors import Conflict, RefloatError, ThawUnconfirmed
+from refloat.ports.quiescer import Place
 
 THAW = "thawed"
 SHOWN = 300
@@ -147,7 +149,9 @@ def thaw_part(cluster: Cluster, part: HeldPlace) -> tuple[str, str | None]:
     try:
         if why := why_nothing_is_held(cluster.find("Pod", part.pod, part.namespace), part):
             return why, None
-        done = cluster.exec(part.namespace, part.pod, part.container, part.thaw, timeout=THAW_LIMIT)
+        own = Place(part.namespace, part.pod, part.uid, part.container)
+        place = agent_on(cluster, part.node) if part.node else own
+        done = cluster.exec(place.namespace, place.pod, place.container, part.thaw, timeout=THAW_LIMIT)
     except RefloatError as failure:
         return "", failure.message
     if done.exit_code is None:

@@ -78,7 +78,11 @@ class HoldScript:
 
 
 class Quiescer(Protocol):
-    """One way of making one engine hold still. Plug-ins add one by the entry point group ``refloat.quiescers``."""
+    """One way of making one engine hold still. Plug-ins add one by the entry point group ``refloat.quiescers``.
+
+    One that has an attribute ``by_agent = True`` besides is asked, and holds, in the agent of the pod's node and not in
+    the container (`kube/node_agent.py`).
+    """
 
     engine: str
     """Its name in documents and certificates, and of its entry point."""

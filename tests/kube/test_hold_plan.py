@@ -11,13 +11,13 @@ import pytest
 
 from kube.cluster import Cluster
 from kube.freezing_order import default_rank
-from kube.hold_plan import UNORDERED, asking, check_probe, choose, is_one_cut_enough, rank_of, unheld_pod
+from kube.hold_plan import UNORDERED, asking, check_probes, choose, is_one_cut_enough, rank_of, unheld_pod
 from refloat.application import Application, HoldRules, Member, Quiesce
 from refloat.errors import ObjectMissing, QuiesceFailed, UnknownProvider
 from refloat.inventory import Found, Inventory, Pod, Reason, Volume
 from refloat.ports.quiescer import ENTRY, PRIMARY, QUEUE, WORKER, Ask, HoldScript, Place
 from refloat.recovery_point import ObjectRef
-from tests.contract.given import STAYS, container, pod, start, until_phase
+from tests.contract.given import pod, start, until_phase
 
 
 @dataclass(frozen=True)
@@ -165,22 +165,32 @@ def test_by_default_who_makes_others_write_rests_first(objects: tuple[Found, ...
     assert default_rank(inventory, pods[0], script(rank=QUEUE)) == QUEUE
 
 
-@pytest.mark.parametrize(("period", "failures", "is_refused"), [(10, 3, False), (5, 3, True)])
+@pytest.mark.parametrize(
+    ("main", "side", "containers", "refused_after"),
+    [
+        ((10, 3), (1, 3), ["main"], None),
+        ((5, 3), (10, 3), ["main"], 15),
+        ((10, 3), (1, 3), None, 3),
+        ((10, 3), (10, 4), None, None),
+    ],
+)
 def test_a_probe_that_would_restart_what_is_held(
-    cluster: Cluster, namespace: str, period: int, failures: int, is_refused: bool
+    main: tuple[int, int], side: tuple[int, int], containers: list[str] | None, refused_after: int | None
 ) -> None:
-    """A liveness probe with less patience than the hard budget is refused, with both figures."""
-    if cluster.is_practice_range:
-        pytest.skip("NOT RUN: the practice range knows no liveness probes")
-    probe = {"exec": {"command": ["true"]}, "periodSeconds": period, "failureThreshold": failures}
-    start(cluster, pod(namespace, "db", containers=[container(STAYS, livenessProbe=probe)]))
-    seen = until_phase(cluster, "db", namespace, "Running")
-    place = Place(namespace, "db", seen["metadata"]["uid"], "main")
-    if is_refused:
-        with pytest.raises(QuiesceFailed, match="after 15 s, and a hold may last 30 s"):
-            check_probe(cluster, an_application(), place)
-    else:
-        check_probe(cluster, an_application(), place)
+    """A liveness probe with less patience than the hard budget is refused; of the whole pod where all of it is held."""
+    spec = {
+        "containers": [
+            {"name": name, "livenessProbe": {"periodSeconds": period, "failureThreshold": failures}}
+            for name, (period, failures) in (("main", main), ("side", side))
+        ]
+        + [{"name": "without"}]
+    }
+    place = Place("n", "db", "uid", "main")
+    if refused_after is None:
+        check_probes(spec, an_application(), place, containers=containers)
+        return
+    with pytest.raises(QuiesceFailed, match=f"after {refused_after} s, and a hold may last 30 s"):
+        check_probes(spec, an_application(), place, containers=containers)
 
 
 def test_asking(cluster: Cluster, namespace: str) -> None:

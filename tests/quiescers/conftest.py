@@ -16,6 +16,7 @@ from practice.range import PracticeRange
 from refloat.conformance.quiescer import CHECKS, Check, Finding, run
 from tests.contract.given import until_gone
 from tests.quiescers.engines import SERVERS
+from tests.quiescers.frozen_group import HIERARCHIES, a_group
 from tests.quiescers.machines import MACHINES, mounted
 from tests.quiescers.range_bench import RangeBench
 from tests.quiescers.servers import WHOLE
@@ -58,6 +59,8 @@ def benches(shared_cluster: Cluster) -> Iterator[Benches]:
             folder = base / name
             folder.mkdir()
             try:
+                if name in HIERARCHIES:
+                    return stack.enter_context(a_group(shared_cluster, NAMESPACE, folder, name))
                 if name == "filesystem":
                     stack.enter_context(mounted(folder))
                 if name in MACHINES:
@@ -66,7 +69,7 @@ def benches(shared_cluster: Cluster) -> Iterator[Benches]:
             except pytest.skip.Exception as absent:
                 return str(absent)
 
-        names = [*SERVERS, *MACHINES]
+        names = [*SERVERS, *MACHINES, *HIERARCHIES]
         with ThreadPoolExecutor(len(names)) as pool:
             found = dict(zip(names, pool.map(started, names), strict=True))
         yield found

@@ -10,9 +10,10 @@ import pytest
 from refloat.conformance.quiescer import Finding
 from tests.quiescers.conftest import checks_for
 from tests.quiescers.engines import SERVERS
+from tests.quiescers.frozen_group import HIERARCHIES
 from tests.quiescers.machines import MACHINES
 
-CASES = [(name, check.__name__) for name in (*SERVERS, *MACHINES) for check in checks_for(name)]
+CASES = [(name, check.__name__) for name in (*SERVERS, *MACHINES, *HIERARCHIES) for check in checks_for(name)]
 
 
 @pytest.mark.parametrize(("name", "check"), CASES)
