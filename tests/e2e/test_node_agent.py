@@ -27,7 +27,7 @@ from tests.e2e.shop import make_namespace, remove_namespace
 from tests.e2e.test_janitor import kind_of
 from tests.until import until
 
-HERE = "frozen-e2e"
+HERE = "shop-e2e-frozen"
 MANIFEST = Path(__file__).parents[2] / "deployments/manifests/optional/60-node-agent.yaml"
 SOON, READY_WITHIN = timedelta(seconds=15), timedelta(minutes=2)
 PODS = ("left", "right")

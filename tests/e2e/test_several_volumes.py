@@ -17,7 +17,7 @@ from tests.e2e.given import Site, Vault, environment
 from tests.e2e.leftovers import leftovers
 from tests.e2e.shop import PSQL, Shop, create_all, make_namespace, remove_namespace, wait_replicas
 
-NAMESPACE, APPLICATION = "spread-e2e", "spread"
+NAMESPACE, APPLICATION = "shop-e2e-spread", "spread"
 GROUP_CLASS = "VolumeGroupSnapshotClass.groupsnapshot.storage.k8s.io"
 ENTRY = "insert into {} select coalesce(max(id), 0) + 1 from {} returning id"
 TABLES = ("kept", "apart_kept")

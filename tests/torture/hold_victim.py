@@ -18,12 +18,13 @@ from typing import Any, cast
 import websocket
 
 from kube.cluster import SESSION_OPENS_WITHIN, Cluster
+from kube.discovery import discover
 from kube.exec import connect
 from kube.held_part import PlannedPart, look
-from kube.hold_plan import asking
+from kube.hold_plan import asking, plan_hold
 from kube.holding import Hold, held
 from kube.sessions import ExecSession
-from refloat.application import HoldRules
+from refloat.application import Application, HoldRules
 from refloat.certificate import Certificate, VolumeCut
 from refloat.clock import Deadline, monotonic_seconds, now, pause
 from refloat.errors import RefloatError
@@ -92,7 +93,10 @@ class MarkedCluster(Cluster):
 
 
 def plan(cluster: Cluster, order: dict[str, Any]) -> list[PlannedPart]:
-    """As preflight does; on demand without the server's own timer."""
+    """As preflight does, for an application or for one server; on demand without the server's own timer."""
+    if "application" in order:
+        application = Application.model_validate(order["application"])
+        return list(plan_hold(cluster, application, discover(cluster, application), group=True).parts)
     pod = cluster.get("Pod", order["pod"], order["namespace"])
     place = Place(order["namespace"], order["pod"], pod["metadata"]["uid"], "main")
     before = look(cluster, place)

@@ -148,6 +148,11 @@ class Victim:
         """Let it leave the step."""
         self._go.set()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         """Signal it."""
         os.kill(self._process.pid, number)
