@@ -10,10 +10,12 @@ import typer
 from cli import failing, flags, given, output
 from cli.drawing import draw_plan
 from cli.reading import Shown, choose, planned, saved
+from cli.undo import undo as undo_run
 from refloat.clock import now
 from refloat.errors import PlanBlocked
-from refloat.plan import Objective, RecoveryPlan
+from refloat.plan import Mappings, Objective, RecoveryPlan
 from refloat.policy import VaultLocation
+from refloat.recovery_point import CataloguedPoint
 from refloat.report import RecoverReport
 from refloat.target import ClusterRef
 
@@ -21,6 +23,10 @@ READY = timedelta(minutes=10)
 Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="DURATION", help="How long workloads may take to become ready; default 10m."),
+]
+Undo = Annotated[
+    str | None,
+    typer.Option("--undo", metavar="RUN", help="Remove what that recovery run created, and nothing else."),
 ]
 
 
@@ -75,6 +81,7 @@ def recover(
     to_kubeconfig: flags.ToKubeconfig = None,
     to_context: flags.ToContext = None,
     timeout: Timeout = None,
+    undo: Undo = None,
     yes: flags.Yes = False,
     dry_run: flags.DryRun = False,
     form: flags.Output = flags.Form.TABLE,
@@ -83,14 +90,21 @@ def recover(
     """Bring an application back.
 
     Shows the plan, asks, and does exactly that. Nothing that exists is overwritten; run again, it converges.
+    With --undo, what one recovery created is removed again, and nothing else.
     """
     selection = given.Selection(name, namespace, file=file, block=block)
     ready = given.duration(timeout, "--timeout") if timeout else READY
     application, location, rto = meant(selection, given.Vaulting(vault, password_file, password_secret))
     cluster = given.target(kubeconfig, context, to_kubeconfig, to_context)
     chosen = choose(location, application, given.objective(point, at), cluster)
-    mappings = given.mappings(chosen.point, to_namespace, map_namespace, storage_class)
-    shown = planned(chosen, mappings, location, cluster)
+
+    def mapped(to: CataloguedPoint) -> Mappings:
+        return given.mappings(to.point, to_namespace, map_namespace, storage_class)
+
+    if undo is not None:
+        undo_run(application, undo, chosen, mapped, location, cluster, form, yes=yes, dry_run=dry_run)
+        return
+    shown = planned(chosen, mapped(chosen), location, cluster)
     if dry_run:
         end_with(shown, form, verbose=verbose)
         return
@@ -100,7 +114,7 @@ def recover(
     if not yes:
         output.ask(f"recover {application} as shown?")
     report = run(shown, location, cluster, ready, approved=not yes, verbose=verbose)
-    output.show(form, report.model_dump(mode="json"), lambda _: tell(report, rto))
+    output.show(form, report.model_dump(mode="json"), lambda _: tell(report, rto, shown.plan.mappings))
 
 
 def meant(selection: given.Selection, vaulting: given.Vaulting) -> tuple[str, VaultLocation, timedelta | None]:
@@ -158,7 +172,7 @@ def run(
         )
 
 
-def tell(report: RecoverReport, rto: timedelta | None) -> None:
+def tell(report: RecoverReport, rto: timedelta | None, mappings: Mappings) -> None:
     """The result: what is true now, and against which objective."""
     against = f" (objective {output.span(rto)}{', missed' if report.achieved_rto > rto else ''})" if rto else ""
     output.say(
@@ -167,3 +181,5 @@ def tell(report: RecoverReport, rto: timedelta | None) -> None:
         f"filled {output.many(report.hydrated, 'claim')} ({output.size(report.data_bytes)})"
     )
     output.say(f"RTO       {output.span(report.achieved_rto)}{against}   RPO {output.span(report.achieved_rpo)}")
+    names = "".join(f" --map-namespace {old}={new}" for old, new in mappings.namespaces.items() if old != new)
+    output.say(f"undo      refloat recover {report.application} --undo {report.run}{names} removes what was created")

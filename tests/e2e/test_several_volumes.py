@@ -111,7 +111,7 @@ def test_three_volumes_cut_one_after_another_are_one_database(
     cuts = {each["claim"]: each["cut_at"] for each in point["volumes"]}
     assert max(cuts, key=lambda claim: cuts[claim]) == "log-spread-0"
     remove_namespace(site_a.cluster, NAMESPACE)
-    refloat.done("recover", APPLICATION, *site_a.flags, *vault.flags, "--yes")
+    run = refloat.done("recover", APPLICATION, *site_a.flags, *vault.flags, "--yes", "-o", "json").json["run"]
     wait_replicas(site_a.cluster, "StatefulSet.apps", "spread", NAMESPACE, 1)
     counts = [server.sql(f"select count(*), max(id) from {table}").split("|") for table in TABLES]
     (kept, kept_highest), (apart, apart_highest) = counts
@@ -122,3 +122,8 @@ def test_three_volumes_cut_one_after_another_are_one_database(
     assert {"backup_label.old", "tablespace_map.old"} <= set(used)
     server.sql("reindex database postgres")
     assert leftovers(site_a.cluster) == []
+    undone = refloat.done(
+        "recover", APPLICATION, *site_a.flags, *vault.flags, "--undo", run, "--yes", "-o", "json"
+    ).json
+    assert undone["stays"] == {}
+    assert site_a.cluster.find("Namespace", NAMESPACE) is None
