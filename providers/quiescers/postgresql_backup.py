@@ -20,8 +20,8 @@ LAYOUT = (
     "(select pg_tablespace_location(oid) as place from pg_tablespace) places where place <> ''))"
 )
 RESOLVED = 'for each; do readlink -f "$each" || exit 1; done'
-FIRST, RENAMED = 90600, 150000
-"""Versions: from the first on a backup ends with its session, from the second on functions have their present names."""
+FIRST, RENAMED = 100000, 150000
+"""Versions: from the first on a slot may be temporary, from the second on functions have their present names."""
 
 
 @dataclass(frozen=True)
