@@ -30,7 +30,14 @@ def explain_point(point: RecoveryPoint) -> list[str]:
             head,
             *told(f"{point.consistency.value}: it was sealed before there were certificates, nothing is proven here"),
         ]
-    return [head, *explain(point.certificate)]
+    return [head, *explain(point.certificate), *added_lines(point)]
+
+
+def added_lines(point: RecoveryPoint) -> Iterator[str]:
+    """Files that engines gave for their copies, which were on no volume."""
+    for copy in point.volumes:
+        if copy.added:
+            yield from told(f"added to {copy.namespace}/{copy.claim} for its engine: {', '.join(copy.added)}")
 
 
 def explain(certificate: Certificate) -> list[str]:

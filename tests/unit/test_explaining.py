@@ -6,6 +6,7 @@ import pytest
 
 from refloat.certificate import Certificate
 from refloat.explaining import COLUMNS, LEGEND, explain, explain_point
+from refloat.recovery_point import VolumeCopy
 from refloat.values import Consistency
 from refloat.verdict import judged
 from tests.unit.certificates import LOSSES, NOBODY, at, part, point, proving
@@ -106,3 +107,14 @@ def test_a_point_of_before_certificates() -> None:
     assert explain_point(old)[1:] == [
         "crash-consistent: it was sealed before there were certificates, nothing is proven here"
     ]
+
+
+def test_files_that_an_engine_gave_are_named() -> None:
+    """They are in the copy and were on no volume: whoever compares the two must know."""
+    copy = VolumeCopy(
+        namespace="shop", claim="data", tree="0" * 64, path="volumes/shop/data", driver="d", requested_bytes=1, files=1,
+        data_bytes=1, added_bytes=1, cut_at=at(300), added=("pg/backup_label", "pg/tablespace_map"),
+    )  # fmt: skip
+    lines = explain_point(point(judged(proving()), volumes=(copy,)))
+    assert lines[-1] == "added to shop/data for its engine: pg/backup_label, pg/tablespace_map"
+    assert not [line for line in explain_point(point(judged(proving()))) if line.startswith("added")]
