@@ -32,6 +32,7 @@ def deploy(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     accept: flags.Accept = None,
     rpo: flags.Rpo = None,
     rto: flags.Rto = None,
@@ -52,7 +53,7 @@ def deploy(
     documents = given.documents(selection, saved)
     application = given.application(selection, documents)
     documented = documents.policy(application.name) if documents else None
-    policy = given.Vaulting(vault, password_file, password_secret, accept, rpo, rto).policy(
+    policy = given.Vaulting(vault, password_file, password_secret, accept, rpo, rto, wrapper).policy(
         application.name, documented
     )
     if policy.application not in (None, application.name):

@@ -36,6 +36,7 @@ def drill(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     point: flags.Point = None,
     at: flags.At = None,
     kubeconfig: flags.Kubeconfig = None,
@@ -60,7 +61,9 @@ def drill(
     application = given.application_name(selection, documents)
     policy = documents.policy(application) if documents else None
     rules = documents.application(application).drill if documents and documents.applications else DrillRules()
-    location = given.Vaulting(vault, password_file, password_secret).location(policy.vault if policy else None)
+    location = given.Vaulting(vault, password_file, password_secret, wrapper=wrapper).location(
+        policy.vault if policy else None
+    )
     cluster = given.target(kubeconfig, context, to_kubeconfig, to_context)
     folder = folder_for(report)
     chosen = choose(location, application, given.objective(point, at), cluster)

@@ -46,6 +46,7 @@ def expire(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     yes: flags.Yes = False,
@@ -67,7 +68,9 @@ def expire(
     asked = {"hourly": hourly, "daily": daily, "weekly": weekly, "monthly": monthly, "yearly": yearly}
     documented = policy.retention if policy else Retention()
     rules = documented.model_copy(update={rule: count for rule, count in asked.items() if count is not None})
-    location = given.Vaulting(vault, password_file, password_secret).location(policy.vault if policy else None)
+    location = given.Vaulting(vault, password_file, password_secret, wrapper=wrapper).location(
+        policy.vault if policy else None
+    )
     with open_located(location, kubeconfig, context) as found:
         plan = plan_expiry(found, application, rules)
         if dry_run or not plan.expiring:

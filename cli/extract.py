@@ -44,6 +44,7 @@ def extract(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     point: flags.Point = None,
     at: flags.At = None,
     volume: Volume = None,
@@ -67,7 +68,7 @@ def extract(
     if to == STREAM and form is not flags.Form.TABLE:
         raise ConfigError(f"--to {STREAM} makes standard output the file itself: leave out --output")
     selection = given.Selection(name, namespace, file=file, block=block)
-    application, location, _ = meant(selection, given.Vaulting(vault, password_file, password_secret))
+    application, location, _ = meant(selection, given.Vaulting(vault, password_file, password_secret, wrapper=wrapper))
     objective, cluster = given.objective(point, at), given.target(kubeconfig, context)
     from blocks.handles import open_cluster, open_existing_vault
     from vault.catalogue import points

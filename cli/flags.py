@@ -68,6 +68,14 @@ PasswordSecret = Annotated[
         help="The Kubernetes Secret that holds it.",
     ),
 ]
+Wrapper = Annotated[
+    str | None,
+    typer.Option(
+        "--wrapper",
+        metavar="URL",
+        help="Opens the vault: file:///KEY, passphrase://env/NAME, passphrase://file/PATH; default: REFLOAT_WRAPPER.",
+    ),
+]
 
 Kubeconfig = Annotated[
     str | None,

@@ -58,6 +58,7 @@ def points(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     form: flags.Output = flags.Form.TABLE,
@@ -73,7 +74,7 @@ def points(
         application: str | None = given.application_name(selection, documents)
     except ConfigError:
         application = None  # none is meant: all are listed
-    location = given.Vaulting(vault, password_file, password_secret).location(
+    location = given.Vaulting(vault, password_file, password_secret, wrapper=wrapper).location(
         given.documented_vault(documents, application)
     )
     found = catalogued(location, application, given.target(kubeconfig, context))

@@ -19,6 +19,7 @@ def protect(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     accept: flags.Accept = None,
     rpo: flags.Rpo = None,
     rto: flags.Rto = None,
@@ -39,7 +40,7 @@ def protect(
     documents = given.documents(selection, saved, name_is_block=True)
     application = given.application(selection, documents)
     documented = documents.policy(application.name) if documents else None
-    vaulting = given.Vaulting(vault, password_file, password_secret, accept, rpo, rto)
+    vaulting = given.Vaulting(vault, password_file, password_secret, accept, rpo, rto, wrapper)
     policy = vaulting.policy(application.name, documented)
     cluster = given.target(kubeconfig, context)
     check_password(policy.vault, open_cluster(cluster))  # wrong names are told before anything is started

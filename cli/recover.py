@@ -38,6 +38,7 @@ def plan(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     point: flags.Point = None,
     at: flags.At = None,
     to_namespace: flags.ToNamespace = None,
@@ -55,7 +56,7 @@ def plan(
     Nothing is created. The exit code is 61 when the plan is blocked.
     """
     selection = given.Selection(name, namespace, file=file, block=block)
-    application, location, _ = meant(selection, given.Vaulting(vault, password_file, password_secret))
+    application, location, _ = meant(selection, given.Vaulting(vault, password_file, password_secret, wrapper=wrapper))
     cluster = given.target(kubeconfig, context, to_kubeconfig, to_context)
     chosen = choose(location, application, given.objective(point, at), cluster)
     mappings = given.mappings(chosen.point, to_namespace, map_namespace, storage_class)
@@ -71,6 +72,7 @@ def recover(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     point: flags.Point = None,
     at: flags.At = None,
     to_namespace: flags.ToNamespace = None,
@@ -94,7 +96,9 @@ def recover(
     """
     selection = given.Selection(name, namespace, file=file, block=block)
     ready = given.duration(timeout, "--timeout") if timeout else READY
-    application, location, rto = meant(selection, given.Vaulting(vault, password_file, password_secret))
+    application, location, rto = meant(
+        selection, given.Vaulting(vault, password_file, password_secret, wrapper=wrapper)
+    )
     cluster = given.target(kubeconfig, context, to_kubeconfig, to_context)
     chosen = choose(location, application, given.objective(point, at), cluster)
 

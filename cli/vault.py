@@ -57,6 +57,7 @@ def prune(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     yes: flags.Yes = False,
@@ -76,7 +77,7 @@ def prune(
         raise ConfigError(f"--max-unused {max_unused:g} is no share: 0 to 99")
     share, run = max_unused / 100, new_id()
     with (
-        opened(given.Vaulting(vault, password_file, password_secret), kubeconfig, context) as found,
+        opened(given.Vaulting(vault, password_file, password_secret, wrapper=wrapper), kubeconfig, context) as found,
         showing(verbose=verbose),
     ):
         if dry_run:
@@ -106,6 +107,7 @@ def unlock(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     yes: flags.Yes = False,
@@ -119,7 +121,7 @@ def unlock(
     from vault.judging import judge, read_store_clock
     from vault.locks import remove_locks
 
-    with opened(given.Vaulting(vault, password_file, password_secret), kubeconfig, context) as found:
+    with opened(given.Vaulting(vault, password_file, password_secret, wrapper=wrapper), kubeconfig, context) as found:
         locks = judge(found.files, store_at=read_store_clock(found.store))
         doomed = locks if all_locks else [lock for lock in locks if lock.is_left_behind]
         if form is flags.Form.TABLE:

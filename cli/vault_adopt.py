@@ -11,7 +11,6 @@ from cli import failing, flags, given, output
 from cli.drawing import draw_rows
 from cli.extract import draw_list
 from cli.extracting import STREAM, Wanted, Way, carry_out, target_of
-from cli.vault_keys import Wrapper
 from refloat.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def adopt(
     list_only: List = False,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
-    wrapper: Wrapper = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     yes: flags.Yes = False,

@@ -11,7 +11,6 @@ import typer
 
 from cli import failing, flags, given, output
 from cli.progress import showing
-from cli.vault_keys import Wrapper
 from refloat.errors import ConfigError, IntegrityError, Interrupted
 from refloat.policy import VaultLocation
 
@@ -45,7 +44,7 @@ def copy(
     new_key: NewKey = False,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
-    wrapper: Wrapper = None,
+    wrapper: flags.Wrapper = None,
     to_password_file: ToPasswordFile = None,
     to_wrapper: ToWrapper = None,
     kubeconfig: flags.Kubeconfig = None,

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer(name="key", help="The passwords that open a vault.")
 
 NEW_PASSWORD = "REFLOAT_NEW_PASSWORD"
-Wrapper = Annotated[
-    str | None,
-    typer.Option(
-        "--wrapper",
-        metavar="URL",
-        help="Opens the vault: file:///KEY, passphrase://env/NAME, passphrase://file/PATH; default: REFLOAT_WRAPPER.",
-    ),
-]
 NewPasswordFile = Annotated[
     str | None,
     typer.Option(
@@ -54,7 +46,7 @@ def list_slots(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
-    wrapper: Wrapper = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     form: flags.Output = flags.Form.TABLE,
@@ -79,7 +71,7 @@ def add_slot(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
-    wrapper: Wrapper = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     form: flags.Output = flags.Form.TABLE,
@@ -104,7 +96,7 @@ def remove_slot(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
-    wrapper: Wrapper = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     yes: flags.Yes = False,
@@ -138,7 +130,7 @@ def rotate_slot(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
-    wrapper: Wrapper = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     form: flags.Output = flags.Form.TABLE,

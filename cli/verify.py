@@ -55,6 +55,7 @@ def verify(
     vault: flags.VaultUrl = None,
     password_file: flags.PasswordFile = None,
     password_secret: flags.PasswordSecret = None,
+    wrapper: flags.Wrapper = None,
     kubeconfig: flags.Kubeconfig = None,
     context: flags.Context = None,
     form: flags.Output = flags.Form.TABLE,
@@ -70,7 +71,7 @@ def verify(
         application: str | None = given.application_name(selection, documents)
     except ConfigError:
         application = None  # none is meant: the whole vault is
-    location = given.Vaulting(vault, password_file, password_secret).location(
+    location = given.Vaulting(vault, password_file, password_secret, wrapper=wrapper).location(
         given.documented_vault(documents, application)
     )
     expected = read_expected(expect) if expect else []

@@ -105,6 +105,12 @@ def test_a_wrapper_in_place_of_the_password(
         s for s in refloat("vault", "key", "list", "--wrapper", other, "-o", "json").done().json if s["is_current"]
     ]
     assert slot["wrapped_by"] == ["file"]
+    monkeypatch.delenv("REFLOAT_WRAPPER")
+    by_flag = (("points", "shop"), ("verify", "shop"), ("expire", "shop", "--dry-run"), ("vault", "prune", "--dry-run"))
+    for words in by_flag:
+        refloat(*words, "--wrapper", other).done()
+        assert refloat(*words, "--wrapper", url).error_code == "WRONG-KEY"
+    monkeypatch.setenv("REFLOAT_WRAPPER", url)
     monkeypatch.setenv("REFLOAT_PASSWORD", PASSWORD)
     (tmp_path / "key").chmod(0o644)
     refused = refloat("points", "shop")
