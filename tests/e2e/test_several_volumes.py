@@ -97,10 +97,11 @@ def test_three_volumes_cut_one_after_another_are_one_database(
         "apiVersion": "refloat/v1", "kind": "Application", "name": APPLICATION, "members": [{"namespace": NAMESPACE}],
         "quiesce": [{"selector": "app=spread", "engine": "postgresql", "options": {"host": "/tmp"}}],
     }  # fmt: skip
+    own = vault.beside("spread")
     file = tmp_path / "application.yaml"
     file.write_text(yaml.safe_dump(document))
     with without_group_snapshots(site_a.cluster), Writer(server) as writer:
-        words = ("protect", "-f", file, *site_a.flags, *vault.flags, "--accept", "application-consistent", "-o", "json")
+        words = ("protect", "-f", file, *site_a.flags, *own.flags, "--accept", "application-consistent", "-o", "json")
         before = writer.committed
         point = refloat.done(*words).json["point"]
         after = writer.committed
@@ -111,7 +112,7 @@ def test_three_volumes_cut_one_after_another_are_one_database(
     cuts = {each["claim"]: each["cut_at"] for each in point["volumes"]}
     assert max(cuts, key=lambda claim: cuts[claim]) == "log-spread-0"
     remove_namespace(site_a.cluster, NAMESPACE)
-    run = refloat.done("recover", APPLICATION, *site_a.flags, *vault.flags, "--yes", "-o", "json").json["run"]
+    run = refloat.done("recover", APPLICATION, *site_a.flags, *own.flags, "--yes", "-o", "json").json["run"]
     wait_replicas(site_a.cluster, "StatefulSet.apps", "spread", NAMESPACE, 1)
     counts = [server.sql(f"select count(*), max(id) from {table}").split("|") for table in TABLES]
     (kept, kept_highest), (apart, apart_highest) = counts
@@ -122,8 +123,6 @@ def test_three_volumes_cut_one_after_another_are_one_database(
     assert {"backup_label.old", "tablespace_map.old"} <= set(used)
     server.sql("reindex database postgres")
     assert leftovers(site_a.cluster) == []
-    undone = refloat.done(
-        "recover", APPLICATION, *site_a.flags, *vault.flags, "--undo", run, "--yes", "-o", "json"
-    ).json
+    undone = refloat.done("recover", APPLICATION, *site_a.flags, *own.flags, "--undo", run, "--yes", "-o", "json").json
     assert undone["stays"] == {}
     assert site_a.cluster.find("Namespace", NAMESPACE) is None
