@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +25,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from refloat.clock import Deadline, pause
 from refloat.errors import RefloatError, TransferFailed, from_json
 from vault.heap import give_back_freed_memory
 
@@ -31,6 +33,8 @@ MOST_WORKERS = 16
 """Each fills a pack of its own, about 40 MiB of memory with the one on its way to the store."""
 AHEAD = 4
 """Jobs that a worker knows of: what it fetches ahead while it works."""
+QUIET = threading.Lock()
+"""Held while workers are forked, and by any other thread while it holds something: a fork has its locks, and not it."""
 PATIENCE_SECONDS = 0.5
 """How often a waiting mover looks whether it was told to end."""
 
@@ -138,6 +142,18 @@ class Alone(Crew[Job, Answer]):
         done(self._worker.finish())
 
 
+def let_threads_end() -> None:
+    """Wait until every thread that has ended for Python is gone for the system, too; a second at most.
+
+    On its way out it takes a lock of OpenSSL's (``OPENSSL_thread_stop``, crypto/initthread.c). A process that is forked
+    at that moment has the lock and not the thread: the first thread of its own that hashes would wait for ever.
+    """
+    limit = Deadline.after(timedelta(seconds=1))
+    with suppress(OSError):  # no /proc
+        while len(os.listdir("/proc/self/task")) > threading.active_count() and not limit.is_over:  # noqa: PTH208
+            pause(timedelta(milliseconds=1))
+
+
 class _Hand:
     """One process, as the mover sees it."""
 
@@ -159,8 +175,10 @@ class Forked(Crew[Job, Answer]):
         give_back_freed_memory()  # what reading the index left behind would be every worker's
         gc.freeze()  # a collection in a worker would copy every page it looks at
         try:
-            for _ in range(min(workers, MOST_WORKERS)):
-                self._hands.append(_Hand(make, [hand.pipe for hand in self._hands]))
+            with QUIET:
+                let_threads_end()
+                for _ in range(min(workers, MOST_WORKERS)):
+                    self._hands.append(_Hand(make, [hand.pipe for hand in self._hands]))
         except OSError as error:
             self._end()
             raise TransferFailed(f"the mover cannot start its workers: {error.strerror}") from error

@@ -22,6 +22,7 @@ from refloat.ports.changed_blocks import ChangedList
 from refloat.registry import open_object_store
 from refloat.transfer import MoverResult, MoverSpec, Progress, result_of_failure
 from vault.archive import archive
+from vault.crew import QUIET
 from vault.device import archive_device
 from vault.device_extract import extract_device
 from vault.extract import extract
@@ -230,7 +231,8 @@ def _reporting(spec: MoverSpec, tally: Tally) -> Iterator[None]:
             bytes_per_second=round(tally.bytes_done / seconds, 1) if seconds > 0 else 0.0,
             is_last=is_last,
         )
-        print(progress.model_dump_json(), flush=True)  # noqa: T201 (standard output is the channel)
+        with QUIET:
+            print(progress.model_dump_json(), flush=True)  # noqa: T201 (standard output is the channel)
 
     def keep_saying() -> None:
         while not pause(EVERY, until=ended):

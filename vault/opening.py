@@ -26,7 +26,8 @@ class Opening:
         self.asked = url, password
         self._store = open_object_store(url, environment)
         self._opened: Future[OpenVault] = Future()
-        threading.Thread(target=self._open, args=(password,), name="open vault", daemon=True).start()
+        self._thread = threading.Thread(target=self._open, args=(password,), name="open vault", daemon=True)
+        self._thread.start()
 
     def _open(self, password: str) -> None:
         try:
@@ -35,13 +36,15 @@ class Opening:
             self._opened.set_exception(error)
 
     def vault(self) -> OpenVault:
-        """The open vault.
+        """The open vault; the thread has ended by then, for the mover forks next.
 
         Raises:
             RefloatError: As ``open_vault``; the store is closed then.
         """
         try:
-            return self._opened.result()
+            opened = self._opened.result()
+            self._thread.join()
+            return opened
         except BaseException:
             self._store.close()
             raise

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from refloat.errors import Interrupted, RefloatError, StoreFull, TransferFailed
-from vault.crew import AHEAD, Alone, Crew, Forked
+from vault.crew import AHEAD, Alone, Crew, Forked, let_threads_end
 
 MIB = 1 << 20
 
@@ -105,3 +108,22 @@ def test_a_mover_that_is_told_to_end_leaves_no_worker() -> None:
     with pytest.raises(Interrupted):
         _done(crew, [b"well"] * 100)
     assert all(worker.exitcode is not None for worker in workers)
+
+
+def test_who_has_ended_is_gone_before_workers_are_forked() -> None:
+    """A thread on its way out may hold a lock of OpenSSL's, and a fork would keep it; Python calls it ended already."""
+    let_threads_end()
+    before = tasks()  # of libraries that have threads of their own
+    for _ in range(20):
+        threads = [threading.Thread(target=lambda: hmac.digest(b"k", b"m", "sha256")) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        let_threads_end()
+        assert tasks() <= before
+
+
+def tasks() -> int:
+    """Threads of this process that the system knows, and Python does not."""
+    return len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
