@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from kube.cluster import Cluster
+from kube.node_agent import is_ready
 from refloat.clock import monotonic_seconds, pause
 from refloat.recovery_point import new_id
 from tests.e2e.given import environment
@@ -134,9 +135,14 @@ def dies(name: str) -> Callable[[Scene], Struck]:
 
 def deleted(scene: Scene) -> Struck:
     """One of the six pods is deleted; its set makes another."""
-    pod = scene.rng.choice(PODS)
-    scene.ledger.cluster.delete("Pod", pod, NAMESPACE, grace_seconds=0)
+    pod, cluster = scene.rng.choice(PODS), scene.ledger.cluster
+    uid = cluster.get("Pod", pod, NAMESPACE)["metadata"]["uid"]
+    cluster.delete("Pod", pod, NAMESPACE, grace_seconds=0)
     scene.victim.go_on()
+    cluster.wait(
+        "Pod", pod, NAMESPACE, lambda obj: bool(obj and obj["metadata"]["uid"] != uid and is_ready(obj)),
+        timeout=timedelta(seconds=MOST_SECONDS), what=f"another {pod}",
+    )  # fmt: skip
     return Struck(LEASE_SECONDS, replaced=pod)
 
 
