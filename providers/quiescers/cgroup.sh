@@ -19,18 +19,22 @@ put() {
   elif [ "$1" = 1 ]; then echo FROZEN >"$group/freezer.state"
   else echo THAWED >"$group/freezer.state"; fi
 }
+# becomes 1|0: whether it is frozen, or thawed, within four seconds
+becomes() {
+  turn=0
+  until [ "$(is_frozen && echo 1 || echo 0)" = "$1" ]; do
+    [ "$turn" -lt 40 ] || return 1
+    sleep 0.1
+    turn=$((turn + 1))
+  done
+}
 arm() { find_group && sync; }
 facts() { facts=; }
 freeze() {
   read -r up _ </proc/uptime
   echo "$((${up%.*} + hard)) $group" >"$states/$uid" || { why="nothing can be written to $states"; return 1; }
   put 1 || { why="$group cannot be frozen"; return 1; }
-  turn=0
-  until is_frozen; do
-    [ "$turn" -lt 40 ] || { why="a process of $group would not stand still"; return 1; }
-    sleep 0.1
-    turn=$((turn + 1))
-  done
+  becomes 1 || { why="a process of $group would not stand still"; return 1; }
   sync # what its clients were told is in memory only, until now
 }
 beat() { is_frozen || { why="somebody thawed $group"; return 1; }; }
@@ -39,11 +43,6 @@ release() { beat && undo; }
 undo() {
   find_group || { rm -f "$states/$uid"; return 0; }
   put 0 || { why="$group cannot be thawed"; return 1; }
-  turn=0
-  while is_frozen; do
-    [ "$turn" -lt 20 ] || { why="$group stays frozen"; return 1; }
-    sleep 0.1
-    turn=$((turn + 1))
-  done
+  becomes 0 || { why="$group stays frozen"; return 1; }
   rm -f "$states/$uid"
 }
